@@ -1,0 +1,175 @@
+"""What a source is, and what it may do with what it read."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey
+from ingest.stores.base import DeadLetter
+
+
+class Delivery(msgspec.Struct, frozen=True, eq=False):
+    """Which acknowledged messages a batch came from, so that a redelivered one is known again after a crash.
+
+    Attributes:
+        session: the broker session, unique in the agent.
+        ids: message ids, (m,) u16.
+        hashes: a 64-bit hash of topic and payload of each message, (m,) u64.
+        redelivered: the broker's DUP flag of each message, (m,).
+        first_row: the row of the batch at which each message starts, ascending, (m,) u32.
+    """
+
+    session: str
+    ids: NDArray[np.uint16]
+    hashes: NDArray[np.uint64]
+    redelivered: NDArray[np.bool_]
+    first_row: NDArray[np.uint32]
+
+
+class Sink(Protocol):
+    """Where a source puts what it read. Every method is safe to call from any thread and never blocks.
+
+    A returned future is done when what was given is on disk, fsynced: acknowledge then, not before. It fails with the
+    journal's error if it is not; then do not acknowledge. While the journal is full it stays pending: keep the number of
+    pending futures bounded and stop reading meanwhile.
+    """
+
+    def describe(self, info: SignalInfo) -> int:
+        """Say what is known of a signal, and get its index. The configuration's `[[signal]]` rules win.
+
+        Raises:
+            TooManySignalsError: if it is new and the agent has `max_series` already.
+        """
+        ...
+
+    def index(self, key: SignalKey, guarantee: Guarantee = "end-to-end") -> int:
+        """The index of a signal, which is described from the configuration if it is new.
+
+        Raises:
+            TooManySignalsError: as above.
+        """
+        ...
+
+    def append(
+        self,
+        batch: Batch,
+        *,
+        delivery: Delivery | None = None,
+        overflow: dict[int, int] | None = None,
+    ) -> Future[None]:
+        """Keep readings, raw as the machine gave them. `overflow`: signal index → readings known to be lost."""
+        ...
+
+    def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> Future[None]:
+        """Keep input that cannot be read, with its reason, in the dead letter."""
+        ...
+
+
+class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a source is doing, for `status`, `/metrics` and the board.
+
+    Attributes:
+        name: the source's name, such as `opcua-0`.
+        kind: opcua, mqtt.
+        url: the server or broker, without secrets.
+        connected: whether a session is up.
+        error: what is wrong now, in words; empty if nothing is.
+        signals: signals that it reads now.
+        missing: signals that it cannot read, each with its reason.
+        last_data: when the newest reading arrived, ns; 0 for never.
+        counters: named totals, such as `reconnects`.
+    """
+
+    name: str
+    kind: str
+    url: str
+    connected: bool
+    error: str = ""
+    signals: int = 0
+    missing: dict[str, str] = {}
+    last_data: int = 0
+    counters: dict[str, int] = {}
+
+
+class Source(Protocol):
+    """Reads one server or broker, for ever.
+
+    Attributes:
+        name: unique in the agent.
+    """
+
+    name: str
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read until `stop` is set; reconnect for ever meanwhile. At a stop, keep the session on the server."""
+        ...
+
+    def status(self) -> SourceStatus:
+        """How it is doing; safe to call from any thread."""
+        ...
+
+
+class CheckLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `fieldlab check`.
+
+    Attributes:
+        level: `fail` makes the exit status 1.
+        subject: what was checked, such as `opcua-0 cnc-07/diameter`.
+        text: what was found, and what to do.
+        data: the same for programs.
+    """
+
+    level: Literal["ok", "warn", "fail"]
+    subject: str
+    text: str
+    data: dict[str, Any] = {}
+
+
+class SourceContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What every source is told about its agent.
+
+    Attributes:
+        name: the source's name, such as `mqtt-1`.
+        agent: the agent's name.
+        index: the source's index in the configuration: `{agent}-{index}` is the default MQTT client id.
+        site: default of the path.
+        area: default of the path.
+        line: default of the path.
+        data: the agent's data folder, for certificates.
+    """
+
+    name: str
+    agent: str
+    index: int
+    site: str
+    area: str
+    line: str
+    data: Path
+
+
+class SourceKind(Protocol):
+    """A kind of source: a module of `edge.sources` exposes one as `KIND`.
+
+    Attributes:
+        config: the struct of its `[[source]]` table; it has the field `kind`.
+    """
+
+    config: type[msgspec.Struct]
+
+    def create(self, config: Any, context: SourceContext, sink: Sink) -> Source:
+        """A source, not yet connected.
+
+        Raises:
+            ConfigError: if the table makes no sense as a whole. `key` names the key within the table.
+        """
+        ...
+
+    async def check(self, config: Any, context: SourceContext) -> list[CheckLine]:
+        """Try everything that the source would do, without disturbing a running agent and without a journal."""
+        ...

@@ -1,0 +1,1 @@
+"""Batches to disk, and from disk to the stores."""

@@ -1,0 +1,1 @@
+"""Where readings are kept for people to query. One folder a kind."""
