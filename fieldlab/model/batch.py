@@ -149,12 +149,7 @@ class BatchBuilder:
                 self._text_row.append(row)
                 self._text.append(value)
             return
-        if (
-            isinstance(value, int)
-            and abs(value) > 2**53
-            and -(2**63) <= value < 2**63
-            and not status & 0x80000000
-        ):
+        if isinstance(value, int) and abs(value) > 2**53 and -(2**63) <= value < 2**63 and not status & 0x80000000:
             self._integer_row.append(row)
             self._integer.append(value)
         self._value.append(np.nan if value is None else _nearest_float(value))

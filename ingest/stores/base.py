@@ -129,9 +129,7 @@ class Reader(Protocol):
         """Readings kept of each signal in [start, end), those without a value included."""
         ...
 
-    def chart_points(
-        self, start: int, end: int, *, chart: str | None = None, limit: int = 10_000
-    ) -> list[ChartPoint]:
+    def chart_points(self, start: int, end: int, *, chart: str | None = None, limit: int = 10_000) -> list[ChartPoint]:
         """The newest `limit` chart points, ascending in time."""
         ...
 
