@@ -6,7 +6,8 @@ StoreError
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -21,6 +22,7 @@ from fieldlab.model import (
     RecordKind,
     SignalInfo,
     SignalKey,
+    SignalTable,
     Verdict,
 )
 
@@ -147,4 +149,53 @@ class Reader(Protocol):
 
     def machine_states(self) -> list[MachineState]:
         """The newest state of each machine."""
+        ...
+
+
+class StoreContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What every store is told about its agent.
+
+    Attributes:
+        name: the store's name, unique in the agent; the name of its cursor.
+        agent: the agent's name.
+        data: the agent's data folder.
+    """
+
+    name: str
+    agent: str
+    data: Path
+
+
+class StoreCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `fieldlab check` about a store.
+
+    Attributes:
+        level: `fail` makes the exit status 1.
+        text: what was found, and what to do.
+    """
+
+    level: Literal["ok", "warn", "fail"]
+    text: str
+
+
+class StoreKind(Protocol):
+    """A kind of store: a package of `ingest.stores` exposes one as `KIND`.
+
+    Attributes:
+        config: the struct of its `[[store]]` table; it has the fields `kind` and `name`.
+    """
+
+    config: type[msgspec.Struct]
+
+    def create(self, config: Any, context: StoreContext, signals: SignalTable) -> tuple[Store, Reader | None]:
+        """A store, and its reader if it can be queried. Connects to nothing yet; a file is opened.
+
+        Raises:
+            ConfigError: if a secret cannot be read, or the table makes no sense as a whole.
+            StoreError: if the store's file cannot be opened.
+        """
+        ...
+
+    def check(self, config: Any, context: StoreContext) -> list[StoreCheck]:
+        """Try what the store would do, without writing anything and without disturbing a running agent."""
         ...
