@@ -35,9 +35,9 @@ class Delivery(msgspec.Struct, frozen=True, eq=False):
 class Sink(Protocol):
     """Where a source puts what it read. Every method is safe to call from any thread and never blocks.
 
-    A returned future is done when what was given is on disk, fsynced: acknowledge then, not before. It fails with the
-    journal's error if it is not; then do not acknowledge. While the journal is full it stays pending: keep the number of
-    pending futures bounded and stop reading meanwhile.
+    A returned future is done when what was given is on disk, fsynced: acknowledge then, not before. While the journal
+    is full or the disk refuses, it stays pending: keep the number of pending futures bounded and stop reading
+    meanwhile. It fails only if the agent ends or the input itself cannot be kept; then do not acknowledge.
     """
 
     def describe(self, info: SignalInfo) -> int:

@@ -1,0 +1,258 @@
+"""The journal as its users see it: append, write, advance a cursor, read in bounded batches."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from fieldlab.model import Batch, Record, RecordKind
+from fieldlab.model.record import Row
+from ingest.journal import format as fmt
+from ingest.journal.identity import Identity, Incoming
+from ingest.journal.schema import open_reader
+from ingest.journal.submissions import Append, Call, Move, Submission, Write
+from ingest.journal.writer import IDENTITY, JournalClosedError, Writer
+from ingest.stores.base import DeadLetter
+
+log = structlog.get_logger()
+
+__all__ = ["Chunk", "ConsumerState", "Journal", "JournalClosedError", "JournalStats"]
+
+_SCAN = 1_000  # records a read looks at
+
+
+class Chunk(msgspec.Struct, frozen=True, eq=False):
+    """A bounded read: the records, and the position up to which nothing of the asked kinds was left out."""
+
+    records: list[Record]
+    upto: int
+
+
+class ConsumerState(msgspec.Struct, frozen=True, eq=False):
+    """A consumer's row: where it is, from where it may fold again, its state there, and the hash it was made with."""
+
+    position: int
+    keep_from: int
+    state: bytes | None
+    hash: str
+
+
+class JournalStats(msgspec.Struct, frozen=True):
+    """The journal's own figures: bytes used, cap, records, newest position, waiting submissions, damage, error."""
+
+    bytes: int
+    max_bytes: int
+    records: int
+    position: int
+    waiting: int
+    full: bool
+    set_aside: int
+    error: str
+
+
+class Journal:
+    """The durable log. Every method is safe to call from any thread; futures are done after the fsync.
+
+    Args:
+        path: the database file; its folder exists.
+        max_bytes: the cap on used pages. At the cap readings wait (`stats().full`); everything else goes on.
+        max_series: the cap on signals.
+
+    Raises:
+        FieldlabError: if the file is of a newer format.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int = 2_000_000_000, max_series: int = 100_000) -> None:
+        self._writer = Writer(path, max_bytes=max_bytes, max_series=max_series)
+        self.signals = self._writer.signals
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+
+    # ---- writing ----
+
+    def append(
+        self,
+        batch: Batch,
+        *,
+        delivery: Incoming | None = None,
+        overflow: dict[int, int] | None = None,
+        kind: RecordKind = RecordKind.READINGS,
+    ) -> "Future[None]":
+        """Keep readings. While the journal is full or the disk refuses, the future stays pending."""
+        return self._submit(Append(batch, delivery, overflow, kind))
+
+    def write(self, rows: Sequence[Row] = (), *, letters: Sequence[DeadLetter] = ()) -> "Future[None]":
+        """Keep rows (grouped by kind into records) and dead letters, in one transaction."""
+        return self._submit(Write(rows, None, letters, None))
+
+    def tick(self, now: int) -> "Future[None]":
+        """Note that time went on, for the judgement of silent machines."""
+        return self._submit(Write((), now, (), None))
+
+    def advance(
+        self,
+        name: str,
+        position: int,
+        *,
+        keep_from: int | None = None,
+        state: bytes | None = None,
+        config_hash: str | None = None,
+        rows: Sequence[Row] = (),
+        letters: Sequence[DeadLetter] = (),
+    ) -> "Future[None]":
+        """Move a consumer's cursor, with its results and dead letters, in one transaction.
+
+        Args:
+            name: the consumer.
+            position: all records up to here are done.
+            keep_from: records after it may be folded again; absent: `position`, or as it was if the consumer is
+                stateful. Give `state` with it: the state there.
+            state: the consumer's state at `keep_from`.
+            config_hash: the hash of the code and configuration that made the state.
+            rows: results.
+            letters: what was refused for good.
+        """
+        move = Move(name, position, -1 if keep_from is None else keep_from, state, config_hash)
+        return self._submit(Write(rows, None, letters, move))
+
+    def register(self, name: str, *, stateful: bool = False) -> ConsumerState:
+        """The consumer's row, made if it is new: it starts at the oldest record there is.
+
+        A stateful consumer's records are kept from its `keep_from`, which only `advance(keep_from=…)` moves.
+        """
+        if stateful:
+            self._writer.stateful.add(name)
+        found = self.consumer(name)
+        if found is None:
+            self.advance(name, 0, keep_from=0).result()
+            found = self.consumer(name)
+        assert found is not None
+        return found
+
+    def retire(self, names: Sequence[str]) -> None:
+        """Forget consumers, so that they hold no records any more."""
+
+        def forget(db: sqlite3.Connection) -> None:
+            db.executemany("DELETE FROM consumer WHERE name = ?", [(name,) for name in names])
+
+        self.execute(forget).result()
+
+    def execute(self, work: Callable[[sqlite3.Connection], object]) -> "Future[None]":
+        """Run `work` in the writing thread, inside the next transaction. It runs again if that commit fails."""
+        return self._submit(Call(work))
+
+    def close(self) -> None:
+        """Commit what waits, if the disk takes it, and close. Later submissions fail with `JournalClosedError`."""
+        with self._lock:
+            for reader in self._readers:
+                reader.close()
+            self._readers.clear()
+        self._writer.close()
+
+    def _submit(self, submission: Submission) -> "Future[None]":
+        self._writer.submit(submission)
+        return submission.future
+
+    # ---- reading ----
+
+    def read(
+        self, after: int, kinds: frozenset[RecordKind], *, max_readings: int = 10_000, upto: int | None = None
+    ) -> Chunk:
+        """The next records of `kinds` behind `after`: at least one if there is one, about `max_readings` at most.
+
+        A damaged record is set aside and passed over.
+        """
+        marks = ",".join(str(int(kind)) for kind in kinds)
+        end = self.position if upto is None else upto
+        where = f"kind IN ({marks}) ORDER BY position"
+        db = self._reader()
+        rows = db.execute(
+            f"SELECT position, readings FROM record WHERE position > ? AND position <= ? AND {where} LIMIT {_SCAN}",  # noqa: S608  the marks are integers
+            (after, end),
+        ).fetchall()
+        chosen: list[int] = []
+        total = 0
+        for position, readings in rows:
+            if chosen and total + readings > max_readings:
+                break
+            chosen.append(position)
+            total += max(readings, 1)
+        if not chosen:
+            return Chunk([], max(end, after))
+        blobs = db.execute(
+            f"SELECT position, time, data FROM record WHERE position BETWEEN ? AND ? AND {where}",  # noqa: S608  same
+            (chosen[0], chosen[-1]),
+        ).fetchall()
+        records = []
+        for position, committed, blob in blobs:
+            try:
+                records.append(fmt.decode(position, committed, blob))
+            except fmt.DamagedRecordError as e:
+                self._put_aside(position, blob, str(e))
+        complete = len(chosen) == len(rows) < _SCAN
+        return Chunk(records, end if complete else chosen[-1])
+
+    def consumer(self, name: str) -> ConsumerState | None:
+        """A consumer's row."""
+        query = "SELECT position, keep_from, state, hash FROM consumer WHERE name = ?"
+        row = self._reader().execute(query, (name,)).fetchone()
+        return None if row is None else ConsumerState(*row)
+
+    def consumers(self) -> list[str]:
+        """The names of all consumers."""
+        query = "SELECT name FROM consumer WHERE name != ? ORDER BY name"
+        return [name for (name,) in self._reader().execute(query, (IDENTITY,)).fetchall()]
+
+    def lag(self, position: int, kinds: frozenset[RecordKind]) -> tuple[int, int]:
+        """Records and readings of `kinds` behind `position`."""
+        marks = ",".join(str(int(kind)) for kind in kinds)
+        query = f"SELECT count(*), coalesce(sum(readings), 0) FROM record WHERE position > ? AND kind IN ({marks})"  # noqa: S608  the marks are integers
+        row = self._reader().execute(query, (position,)).fetchone()
+        return int(row[0]), int(row[1])
+
+    @property
+    def position(self) -> int:
+        """The newest committed position."""
+        return self._writer.position
+
+    @property
+    def identity(self) -> Identity:
+        """The counts of each signal; read only."""
+        return self._writer.identity
+
+    def stats(self) -> JournalStats:
+        """The journal's own figures."""
+        (records,) = self._reader().execute("SELECT count(*) FROM record").fetchone()
+        w = self._writer
+        return JournalStats(w.used, w.max_bytes, records, w.position, w.waiting, w.full, w.set_aside, w.error)
+
+    def add_listener(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called, from the writing thread, after each commit."""
+        self._writer.listeners.append(listener)
+
+    def _put_aside(self, position: int, blob: bytes, reason: str) -> None:
+        """Keep a damaged record's bytes in a file, and take it out of the journal."""
+        aside = self._writer.path.with_name(f"{self._writer.path.stem}.damaged-{position}")
+        try:
+            handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return
+        with os.fdopen(handle, "wb") as file:
+            file.write(blob)
+        self._writer.set_aside += 1
+        log.error("journal_record_set_aside", file=str(aside), position=position, error=reason)
+        self.execute(lambda db: db.execute("DELETE FROM record WHERE position = ?", (position,)))
+
+    def _reader(self) -> sqlite3.Connection:
+        found: sqlite3.Connection | None = getattr(self._local, "db", None)
+        if found is None:
+            found = self._local.db = open_reader(self._writer.path)
+            with self._lock:
+                self._readers.append(found)
+        return found
