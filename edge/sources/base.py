@@ -7,29 +7,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey
+from ingest.journal.identity import Delivery
 from ingest.stores.base import DeadLetter
 
-
-class Delivery(msgspec.Struct, frozen=True, eq=False):
-    """Which acknowledged messages a batch came from, so that a redelivered one is known again after a crash.
-
-    Attributes:
-        session: the broker session, unique in the agent.
-        ids: message ids, (m,) u16.
-        hashes: a 64-bit hash of topic and payload of each message, (m,) u64.
-        redelivered: the broker's DUP flag of each message, (m,).
-        first_row: the row of the batch at which each message starts, ascending, (m,) u32.
-    """
-
-    session: str
-    ids: NDArray[np.uint16]
-    hashes: NDArray[np.uint64]
-    redelivered: NDArray[np.bool_]
-    first_row: NDArray[np.uint32]
+__all__ = ["CheckLine", "Delivery", "Sink", "Source", "SourceContext", "SourceKind", "SourceStatus"]
 
 
 class Sink(Protocol):

@@ -18,8 +18,16 @@ _NEVER = np.iinfo(np.int64).min
 _COLUMNS = ("received", "committed", "bad", "duplicate", "rejected", "overflow", "moved")
 
 
-class Incoming(msgspec.Struct, frozen=True, eq=False):
-    """The messages that a batch came from, with the broker's DUP flags. See `edge.sources.base.Delivery`."""
+class Delivery(msgspec.Struct, frozen=True, eq=False):
+    """Which acknowledged messages a batch came from, so that a redelivered one is known again after a crash.
+
+    Attributes:
+        session: the broker session, unique in the agent.
+        ids: message ids, (m,) u16.
+        hashes: a 64-bit hash of topic and payload of each message, (m,) u64.
+        redelivered: the broker's DUP flag of each message, (m,).
+        first_row: the row of the batch at which each message starts, ascending, (m,) u32.
+    """
 
     session: str
     ids: NDArray[np.uint16]
@@ -36,7 +44,7 @@ class _Window:
         self.age = np.full(65_536, -(2**62), np.int64)
         self.count = 0
 
-    def known(self, messages: Incoming) -> NDArray[np.bool_]:
+    def known(self, messages: Delivery) -> NDArray[np.bool_]:
         """Which redelivered messages were committed before."""
         recent = self.age[messages.ids] > self.count - WINDOW
         known: NDArray[np.bool_] = messages.redelivered & recent & (self.hash[messages.ids] == messages.hashes)
@@ -64,7 +72,7 @@ class Identity:
         return found
 
     def decide(
-        self, batch: Batch, delivery: Incoming | None = None, overflow: dict[int, int] | None = None
+        self, batch: Batch, delivery: Delivery | None = None, overflow: dict[int, int] | None = None
     ) -> tuple[Batch, Extras]:
         """What to append of `batch`, and what to record with it. Changes the state: append it, or rebuild."""
         self._grow(int(batch.signal.max(initial=0)), max(overflow or (), default=0))
@@ -115,7 +123,7 @@ class Identity:
         np.add.at(rejected, signals, refused)
         np.add.at(overflow, signals, lost)
 
-    def _refuse_redelivered(self, batch: Batch, delivery: Incoming) -> tuple[Batch, tuple[Messages, ...]]:
+    def _refuse_redelivered(self, batch: Batch, delivery: Delivery) -> tuple[Batch, tuple[Messages, ...]]:
         window = self._windows.setdefault(delivery.session, _Window())
         known = window.known(delivery)
         new = Messages(delivery.session, delivery.ids[~known], delivery.hashes[~known])

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -13,7 +14,7 @@ import structlog
 from fieldlab.model import Batch, Record, RecordKind
 from fieldlab.model.record import Row
 from ingest.journal import format as fmt
-from ingest.journal.identity import Identity, Incoming
+from ingest.journal.identity import Delivery, Identity
 from ingest.journal.schema import open_reader
 from ingest.journal.submissions import Append, Call, Move, Submission, Write
 from ingest.journal.writer import IDENTITY, JournalClosedError, Writer
@@ -80,7 +81,7 @@ class Journal:
         self,
         batch: Batch,
         *,
-        delivery: Incoming | None = None,
+        delivery: Delivery | None = None,
         overflow: dict[int, int] | None = None,
         kind: RecordKind = RecordKind.READINGS,
     ) -> "Future[None]":
@@ -215,6 +216,13 @@ class Journal:
         query = f"SELECT count(*), coalesce(sum(readings), 0) FROM record WHERE position > ? AND kind IN ({marks})"  # noqa: S608  the marks are integers
         row = self._reader().execute(query, (position,)).fetchone()
         return int(row[0]), int(row[1])
+
+    def age(self, position: int, kinds: frozenset[RecordKind]) -> float:
+        """Seconds since the oldest record of `kinds` behind `position` was committed; 0 if there is none."""
+        marks = ",".join(str(int(kind)) for kind in kinds)
+        query = f"SELECT time FROM record WHERE position > ? AND kind IN ({marks}) ORDER BY position LIMIT 1"  # noqa: S608  the marks are integers
+        row = self._reader().execute(query, (position,)).fetchone()
+        return 0.0 if row is None else max(0.0, (time.time_ns() - row[0]) / 1e9)
 
     @property
     def position(self) -> int:

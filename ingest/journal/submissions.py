@@ -8,7 +8,7 @@ import msgspec
 
 from fieldlab.model import Batch, RecordKind
 from fieldlab.model.record import Row
-from ingest.journal.identity import Incoming
+from ingest.journal.identity import Delivery
 from ingest.stores.base import DeadLetter
 
 RECORD_READINGS = 20_000  # a record is one read: larger ones would make reads unbounded
@@ -26,7 +26,7 @@ class Append(Submission):
     """Readings, raw, with the messages they came from and what was lost before them."""
 
     def __init__(
-        self, batch: Batch, delivery: Incoming | None, overflow: dict[int, int] | None, kind: RecordKind
+        self, batch: Batch, delivery: Delivery | None, overflow: dict[int, int] | None, kind: RecordKind
     ) -> None:
         super().__init__()
         self.batch, self.delivery, self.overflow, self.kind = batch, delivery, overflow, kind

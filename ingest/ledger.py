@@ -1,0 +1,70 @@
+"""The ledger: per signal, what was received, committed, stored and lost. The proof that nothing is lost."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldlab.model import LedgerRow
+from ingest.forwarder import Forwarder
+from ingest.journal import Journal
+
+_COLUMNS = ("received", "committed", "stored", "bad", "overflow", "duplicate", "rejected", "dead")
+
+
+class Ledger:
+    """Totals since the journal began. `stored` and `dead` are those of the first store.
+
+    received = committed + duplicate + rejected; committed = stored + dead + waiting.
+    """
+
+    def __init__(self, journal: Journal, forwarders: Sequence[Forwarder], agent: str) -> None:
+        self._journal = journal
+        self._forwarders = forwarders
+        self._agent = agent
+        self._shown: NDArray[np.int64] = np.empty((len(_COLUMNS), 0), np.int64)
+
+    def table(self) -> NDArray[np.int64]:
+        """Counts by column (`_COLUMNS`) and signal, (8, signals)."""
+        identity = self._journal.identity
+        size = len(self._journal.signals)
+        table = np.zeros((len(_COLUMNS), size), np.int64)
+        for row, name in enumerate(_COLUMNS):
+            if name in ("stored", "dead"):
+                column = getattr(self._forwarders[0].counts, name) if self._forwarders else table[row]
+            else:
+                column = identity.column(name)
+            table[row, : len(column[:size])] = column[:size]
+        return table
+
+    def totals(self) -> dict[str, int]:
+        """The sums over all signals; `lost` is what is known to be lost before it reached the journal."""
+        sums = dict(zip(_COLUMNS, self.table().sum(axis=1).tolist(), strict=True))
+        return {**sums, "lost": sums["overflow"]}
+
+    def signals(self) -> list[dict[str, int | str]]:
+        """The counts of each signal that has any."""
+        table = self.table()
+        signals = self._journal.signals
+        return [
+            {
+                "signal": signals[i].short,
+                "path": signals[i].path,
+                **dict(zip(_COLUMNS, table[:, i].tolist(), strict=True)),
+            }
+            for i in np.flatnonzero(table.any(axis=0)).tolist()
+        ]
+
+    def rows(self, now: int) -> list[LedgerRow]:
+        """The rows of the signals whose counts changed since the last call."""
+        table = self.table()
+        before = np.zeros_like(table)
+        before[:, : self._shown.shape[1]] = self._shown
+        changed = np.flatnonzero((table != before).any(axis=0)).tolist()
+        self._shown = table
+        found = []
+        for i in changed:
+            counts = dict(zip(_COLUMNS, table[:, i].tolist(), strict=True))
+            counts.pop("rejected")
+            found.append(LedgerRow(time=now, key=self._journal.signals[i], agent=self._agent, **counts))
+        return found
