@@ -23,8 +23,10 @@ class Sink(Protocol):
     meanwhile. It fails only if the agent ends or the input itself cannot be kept; then do not acknowledge.
     """
 
-    def describe(self, info: SignalInfo) -> int:
+    def describe(self, info: SignalInfo, *, scale: float = 1.0, offset: float = 0.0) -> int:
         """Say what is known of a signal, and get its index. The configuration's `[[signal]]` rules win.
+
+        Values are stored as raw * scale + offset.
 
         Raises:
             TooManySignalsError: if it is new and the agent has `max_series` already.

@@ -1,0 +1,291 @@
+"""The agent: sources to journal to stores and analytics, supervised, until told to stop."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from starlette.routing import BaseRoute
+
+from analytics.config import AnalyticsConfig
+from edge import http, queries
+from edge.catalog import Catalog
+from edge.config import AgentConfig, in_file
+from edge.intake import Intake
+from edge.judge import Judge
+from edge.sources import load_kind as load_source
+from edge.sources.base import Source
+from fieldlab.errors import ConfigError, RefusedError
+from fieldlab.model import AgentRow, SignalInfo
+from ingest.forwarder import Forwarder
+from ingest.journal import Journal
+from ingest.ledger import Ledger
+from ingest.stores import load_kind as load_store
+from ingest.stores.base import Reader
+
+log = structlog.get_logger()
+
+BoardRoutes = Callable[[Reader, Callable[[], dict[str, Any]]], Sequence[BaseRoute]]
+
+SOCKET = "agent.sock"
+_TICK = 1.0
+_FIGURES_EVERY = 10.0
+_LEDGER_EVERY = 60.0
+_DRAIN = 10.0  # seconds that a stop waits for the stores; the journal keeps the rest
+_RESTART_PAUSE = 5.0
+
+
+class Agent:
+    """One edge agent.
+
+    Args:
+        config: its configuration file.
+        board: makes the board's routes, when the board is installed.
+
+    Raises:
+        ConfigError: if a source's or store's table makes no sense as a whole.
+        RefusedError: if another agent uses the data folder, or the HTTP address cannot be had.
+    """
+
+    def __init__(self, config: AgentConfig, board: BoardRoutes | None = None) -> None:
+        self._config = config
+        self._started = time.time_ns()
+        self._lock = _own(config.agent.data)
+        self._journal = Journal(
+            config.agent.data / "journal.db", max_bytes=config.agent.journal_max, max_series=config.agent.max_series
+        )
+        self._stop = asyncio.Event()
+        self._drain = asyncio.Event()
+        self._reconfigure = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._readers: list[Reader] = []
+        self._catalog = Catalog(self._journal.signals, config.rules, self._tell)
+        self._intake = Intake(self._journal, self._catalog)
+        self._forwarders = [self._make_forwarder(i) for i in range(len(config.stores))]
+        self._judge = Judge(self._journal, self._analytics)
+        self._ledger = Ledger(self._journal, self._forwarders, config.agent.name)
+        self._sources = [self._make_source(i) for i in range(len(config.sources))]
+        kept = {f.store.name for f in self._forwarders} | {"analytics"}
+        if retired := [name for name in self._journal.consumers() if name not in kept]:
+            log.warning("consumers_retired", names=retired, reason="no longer in the configuration")
+            self._journal.retire(retired)
+        self._sockets = [http.listen_locally(config.agent.data / SOCKET)]
+        if config.agent.http:
+            self._sockets.append(http.listen(config.agent.http))
+        routes = [*queries.routes(self._readers[0])] if self._readers else []
+        if board and self._readers:
+            routes += board(self._readers[0], self.status)
+        self._app = http.application(self.status, routes, address=config.agent.http)
+
+    def stop(self) -> None:
+        """End cleanly: sources first, then what the stores can still take. Safe in a signal handler of the loop."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until `stop` is called."""
+        self._journal.add_listener(self._wake_from_thread)
+        log.info("agent_started", agent=self._config.agent.name, data=str(self._config.agent.data))
+        await self._judge.configure()
+        serving = asyncio.create_task(http.serve(self._app, self._sockets, self._drain))
+        consumers = [asyncio.create_task(f.run(self._drain)) for f in self._forwarders]
+        consumers.append(asyncio.create_task(self._judge.run(self._drain)))
+        chores = [asyncio.create_task(chore) for chore in self._chores()]
+        watched = [serving, *consumers, *chores]
+        sources = [asyncio.create_task(self._supervise(s)) for s in self._sources]
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait([stopping, *watched], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()  # these never end by themselves: an error here ends the agent
+        finally:
+            self._stop.set()
+            log.info("agent_stopping", agent=self._config.agent.name)
+            await _settle(sources, _DRAIN)
+            await _cancel(chores)
+            self._note_figures()
+            self._journal.write(self._ledger.rows(time.time_ns()))
+            self._drain.set()
+            self._wake()
+            await _settle([*consumers, serving], _DRAIN)
+            for forwarder in self._forwarders:
+                await asyncio.to_thread(forwarder.store.close)
+            await asyncio.to_thread(self._journal.close)
+            (self._config.agent.data / SOCKET).unlink(missing_ok=True)
+            self._lock.close()
+            log.info("agent_stopped", agent=self._config.agent.name)
+
+    def status(self) -> dict[str, Any]:
+        """The agent's health, as JSON can hold it; safe to call from any thread."""
+        sources = [msgspec.to_builtins(s.status()) for s in self._sources]
+        consumers = [msgspec.to_builtins(f.status()) for f in self._forwarders]
+        consumers.append(msgspec.to_builtins(self._judge.status()))
+        journal = self._journal.stats()
+        ready = all(s["connected"] for s in sources) and not journal.error and not any(c["error"] for c in consumers)
+        guarantees = {info.key.path: info.guarantee for info in self._catalog.infos()}
+        signals = self._ledger.signals()
+        for row in signals:
+            row["guarantee"] = guarantees.get(str(row["path"]), "end-to-end")
+        return {
+            "agent": self._config.agent.name,
+            "time": time.time_ns(),
+            "uptime": (time.time_ns() - self._started) / 1e9,
+            "ready": ready,
+            "memory_bytes": _resident_memory(),
+            "sources": sources,
+            "consumers": consumers,
+            "ledger": self._ledger.totals(),
+            "ledger_signals": signals,
+            "set_aside_input": self._intake.set_aside_count,
+            "journal": msgspec.to_builtins(journal),
+        }
+
+    # ---- parts ----
+
+    def _make_forwarder(self, index: int) -> Forwarder:
+        configured = self._config.stores[index]
+        try:
+            store, reader = load_store(configured.kind).create(
+                configured.config, self._config.store_context(index), self._journal.signals
+            )
+        except ConfigError as e:
+            raise in_file(self._config, e, configured) from e
+        if reader is not None:
+            self._readers.append(reader)
+        return Forwarder(self._journal, store)
+
+    def _make_source(self, index: int) -> Source:
+        configured = self._config.sources[index]
+        try:
+            return load_source(configured.kind).create(
+                configured.config, self._config.source_context(index), self._intake
+            )
+        except ConfigError as e:
+            raise in_file(self._config, e, configured) from e
+
+    def _analytics(self) -> AnalyticsConfig:
+        machines = {part.machine for part in self._config.parts}
+        charted = [glob for chart in self._config.charts for glob in chart.signals]
+        known = [
+            info
+            for info in self._catalog.infos()
+            if info.key.place.machine in machines or any(fnmatchcase(info.key.short, glob) for glob in charted)
+        ]
+        return msgspec.structs.replace(self._config.analytics(), signals=tuple(known))
+
+    def _tell(self, info: SignalInfo) -> None:
+        """A new or changed description: a row for the stores, and perhaps for the analytics. Any thread may call."""
+        self._journal.write([info])
+        self._loop.call_soon_threadsafe(self._reconfigure.set)
+
+    def _wake_from_thread(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is left to wake
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        for consumer in (*self._forwarders, self._judge):
+            consumer.wake()
+
+    async def _supervise(self, source: Source) -> None:
+        """A source that breaks is started again; it never stops the others."""
+        while not self._stop.is_set():
+            try:
+                await source.run(self._stop)
+            except Exception:
+                log.exception("source_broke", source=source.name, restart_in=_RESTART_PAUSE)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), _RESTART_PAUSE)
+
+    def _chores(self) -> list[Coroutine[Any, Any, None]]:
+        async def tick() -> None:
+            self._journal.tick(time.time_ns())
+
+        async def figures() -> None:
+            self._note_figures()
+
+        async def ledger() -> None:
+            if rows := await asyncio.to_thread(self._ledger.rows, time.time_ns()):
+                self._journal.write(rows)
+
+        async def reconfigure() -> None:
+            if self._reconfigure.is_set():
+                self._reconfigure.clear()
+                await self._judge.configure()
+
+        return [
+            _every(_TICK, tick),
+            _every(_TICK, reconfigure),
+            _every(_FIGURES_EVERY, figures),
+            _every(_LEDGER_EVERY, ledger),
+        ]
+
+    def _note_figures(self) -> None:
+        journal = self._journal.stats()
+        figures = {
+            "memory_bytes": float(_resident_memory()),
+            "journal_bytes": float(journal.bytes),
+            "journal_records": float(journal.records),
+            "uptime_seconds": (time.time_ns() - self._started) / 1e9,
+            "sources_connected": float(sum(s.status().connected for s in self._sources)),
+            "sources": float(len(self._sources)),
+        }
+        self._journal.write([AgentRow(time=time.time_ns(), agent=self._config.agent.name, figures=figures)])
+
+
+async def _every(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    while True:
+        await work()
+        await asyncio.sleep(seconds)
+
+
+async def _settle(tasks: Sequence["asyncio.Task[None]"], seconds: float) -> None:
+    """Wait for tasks to end by themselves, then cancel what is left; their errors are logged."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=seconds)
+    await _cancel(tasks)
+
+
+async def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        try:
+            await task
+        except asyncio.CancelledError:
+            pass
+        except Exception:
+            log.exception("task_failed_at_stop")
+
+
+def _own(data: Path) -> Any:
+    """Make the data folder, mode 0700, and lock it: one agent a folder.
+
+    Raises:
+        RefusedError: if another agent has it, or it cannot be made.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (data / "lock").open("w")
+    except OSError as e:
+        raise RefusedError(f"the data folder {data} cannot be used: {e}") from e
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise RefusedError(f"another agent uses the data folder {data}; see `fieldlab status`") from None
+    return lock
+
+
+def _resident_memory() -> int:
+    """Bytes, from /proc; 0 where there is none."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

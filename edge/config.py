@@ -1,0 +1,191 @@
+"""An agent's configuration file: its sections put together from those of each kind (DESIGN 5.3)."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from analytics.config import AnalyticsConfig, ChartConfig, PartConfig, validate
+from edge.sources import known_kinds as known_sources
+from edge.sources import load_kind as load_source
+from edge.sources.base import SourceContext
+from fieldlab.config import Document, Duration, Size
+from fieldlab.errors import ConfigError
+from fieldlab.model import SignalKind
+from ingest.stores import known_kinds as known_stores
+from ingest.stores import load_kind as load_store
+from ingest.stores.base import StoreContext
+
+
+class AgentSection(msgspec.Struct, frozen=True, kw_only=True):
+    """`[agent]`.
+
+    Attributes:
+        name: the tag `agent`; the MQTT client id is name and index of the source.
+        data: journal, embedded store, certificates; mode 0700.
+        http: address and port of /healthz, /readyz, /metrics and the board; empty for none.
+        lateness: how long a reading may be late and still be judged.
+        max_series: the cap on signals.
+        journal_max: the cap on the journal's size.
+    """
+
+    name: str
+    data: Path = Path("var")
+    http: str = "127.0.0.1:8321"
+    lateness: Duration = Duration(2)
+    max_series: int = 100_000
+    journal_max: Size = Size(2_000_000_000)
+
+
+class PlaceSection(msgspec.Struct, frozen=True, kw_only=True):
+    """`[place]`: defaults of the ISA-95 path."""
+
+    site: str = "site"
+    area: str = "area"
+    line: str = "line"
+
+
+class SignalRule(msgspec.Struct, frozen=True, kw_only=True):
+    """`[[signal]]`: what is known about signals, whatever source they come from.
+
+    Attributes:
+        match: glob over machine/signal.
+        unit: as printed.
+        kind: gauge, counter, state or text.
+        scale: value = raw * scale + offset.
+        offset: in the unit of the value.
+        map: number → text, for states.
+        lsl: lower specification limit, in `unit`.
+        usl: upper specification limit, in `unit`.
+        target: nominal value, in `unit`.
+    """
+
+    match: str
+    unit: str | None = None
+    kind: SignalKind | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    map: dict[str, str] = {}
+    lsl: float | None = None
+    usl: float | None = None
+    target: float | None = None
+
+
+class Configured(msgspec.Struct, frozen=True, kw_only=True):
+    """One `[[source]]` or `[[store]]`: its kind, its own struct, and where it stands in the file."""
+
+    kind: str
+    config: Any
+    key: str
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole configuration file, checked."""
+
+    file: Path
+    agent: AgentSection
+    place: PlaceSection
+    stores: tuple[Configured, ...]
+    sources: tuple[Configured, ...]
+    rules: tuple[SignalRule, ...]
+    charts: tuple[ChartConfig, ...]
+    parts: tuple[PartConfig, ...]
+
+    def source_context(self, index: int) -> SourceContext:
+        """What the source at `index` is told."""
+        return SourceContext(
+            name=f"{self.sources[index].kind}-{index}",
+            agent=self.agent.name,
+            index=index,
+            site=self.place.site,
+            area=self.place.area,
+            line=self.place.line,
+            data=self.agent.data,
+        )
+
+    def store_context(self, index: int) -> StoreContext:
+        """What the store at `index` is told; a second store of one kind gets a number."""
+        kind = self.stores[index].kind
+        same = sum(s.kind == kind for s in self.stores[:index])
+        name = getattr(self.stores[index].config, "name", "") or kind
+        name = name if name != kind or same == 0 else f"{kind}-{same}"
+        return StoreContext(name=name, agent=self.agent.name, data=self.agent.data)
+
+    def analytics(self) -> AnalyticsConfig:
+        """The part that the analytics judge by; what is known of signals is added by the agent."""
+        return AnalyticsConfig(charts=self.charts, parts=self.parts, lateness=float(self.agent.lateness))
+
+
+class _Top(msgspec.Struct, frozen=True, kw_only=True):
+    agent: dict[str, Any]
+    place: dict[str, Any] = {}
+    store: tuple[dict[str, Any], ...] = ()
+    source: tuple[dict[str, Any], ...] = ()
+    signal: tuple[dict[str, Any], ...] = ()
+    chart: tuple[dict[str, Any], ...] = ()
+    part: tuple[dict[str, Any], ...] = ()
+
+
+def load(path: Path) -> AgentConfig:
+    """Read and check an agent's configuration file.
+
+    Raises:
+        ConfigError: naming file, line and key.
+    """
+    document = Document(path)
+    top = document.bind(_Top, document.data, "")
+    agent = document.bind(AgentSection, top.agent, "agent")
+    if not agent.data.is_absolute():
+        agent = msgspec.structs.replace(agent, data=path.parent / agent.data)
+    if not agent.name or not all(c.isalnum() or c in "-_." for c in agent.name):
+        raise document.error("may hold letters, digits, - _ and . only", "agent.name")
+    if not top.source:
+        raise document.error("there is no [[source]]: nothing to read", "source")
+    config = AgentConfig(
+        file=path,
+        agent=agent,
+        place=document.bind(PlaceSection, top.place, "place"),
+        stores=_configured(document, top.store or ({"kind": "embedded"},), "store"),
+        sources=_configured(document, top.source, "source"),
+        rules=tuple(document.bind(SignalRule, t, f"signal[{i}]") for i, t in enumerate(top.signal)),
+        charts=tuple(document.bind(ChartConfig, t, f"chart[{i}]") for i, t in enumerate(top.chart)),
+        parts=tuple(document.bind(PartConfig, t, f"part[{i}]") for i, t in enumerate(top.part)),
+    )
+    for key, message in validate(config.analytics()):
+        raise document.error(message, key)
+    _refuse_worker_with_judgement(document, config)
+    return config
+
+
+def _configured(document: Document, tables: tuple[dict[str, Any], ...], section: str) -> tuple[Configured, ...]:
+    found = []
+    for i, table in enumerate(tables):
+        key = f"{section}[{i}]"
+        kinds = known_sources() if section == "source" else known_stores()
+        kind = table.get("kind")
+        if kind not in kinds:
+            what = "needs a kind" if kind is None else f"unknown kind {kind!r}"
+            raise document.error(f"{what}; known kinds: {', '.join(kinds)}", f"{key}.kind")
+        struct = load_source(kind).config if section == "source" else load_store(kind).config
+        found.append(Configured(kind=kind, config=document.bind(struct, table, key), key=key))
+    return tuple(found)
+
+
+def _refuse_worker_with_judgement(document: Document, config: AgentConfig) -> None:
+    """A shared subscription spreads one machine's readings: such an agent only stores."""
+    if not config.charts and not config.parts:
+        return
+    for source in config.sources:
+        for topic in getattr(source.config, "topics", ()):
+            if topic.startswith("$share/"):
+                raise document.error(
+                    f"{topic!r} is a shared subscription, which spreads one machine's readings over several agents:"
+                    " remove [[chart]] and [[part]], or subscribe without $share",
+                    f"{source.key}.topics",
+                )
+
+
+def in_file(config: AgentConfig, error: ConfigError, source: Configured) -> ConfigError:
+    """An error about a source's table, which knows its key only, with file and line."""
+    document = Document(config.file)
+    return document.error(str(error), f"{source.key}.{error.key}" if error.key else source.key)

@@ -1,0 +1,111 @@
+"""Runs the analytics over the journal: results and cursor in one transaction, so a crash changes no judgement."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+from analytics.engine import KINDS, Engine, config_hash
+
+from analytics.config import AnalyticsConfig
+from fieldlab.model import Control
+from fieldlab.model.record import Row
+from ingest.forwarder import ConsumerStatus
+from ingest.journal import Journal
+
+log = structlog.get_logger()
+
+NAME = "analytics"
+_SNAPSHOT_EVERY = 500  # records between two snapshots of the engine's state
+_CHUNK = 5_000  # readings judged at once: findings reach people while a backlog is worked off
+
+
+class Judge:
+    """The consumer `analytics`. `run` belongs to one event loop.
+
+    Args:
+        journal: where it reads, and where results go.
+        config: gives the analytics configuration as it is now; what is known of signals can change it.
+    """
+
+    def __init__(self, journal: Journal, config: Callable[[], AnalyticsConfig]) -> None:
+        self._journal = journal
+        self._config = config
+        self._wake = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=NAME)
+        found = journal.register(NAME, stateful=True)
+        self._engine = Engine(journal.signals)
+        if found.state is not None:
+            self._engine.restore(found.state)
+        self._position, self._snapshot = found.position, found.keep_from
+        start = found.keep_from
+        while start < found.position:  # results up to `position` are in the journal already
+            chunk = journal.read(start, KINDS, max_readings=_CHUNK, upto=found.position)
+            self._engine.fold(chunk.records)
+            start = chunk.upto
+        self._saved = self._position
+
+    async def configure(self) -> None:
+        """Put the configuration into the journal, if the charts are not yet judged by it."""
+        config = self._config()
+        if self._engine.config_hash != config_hash(config):
+            await asyncio.wrap_future(
+                self._journal.write(
+                    [Control(time=time.time_ns(), action="configure", by="agent", detail=config.to_builtins())]
+                )
+            )
+
+    def wake(self) -> None:
+        """Say that the journal has more; to be called in the event loop."""
+        self._wake.set()
+
+    def status(self) -> ConsumerStatus:
+        """How it is doing; safe to call from any thread."""
+        records, readings = self._journal.lag(self._position, KINDS)
+        return ConsumerStatus(
+            name=NAME,
+            position=self._position,
+            lag_records=records,
+            lag_readings=readings,
+            lag_seconds=self._journal.age(self._position, KINDS) if records else 0.0,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Judge until `stop` is set and nothing is left."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                self._wake.clear()
+                chunk = await loop.run_in_executor(
+                    self._thread, lambda: self._journal.read(self._position, KINDS, max_readings=_CHUNK)
+                )
+                if chunk.records:
+                    rows = await loop.run_in_executor(self._thread, self._engine.fold, chunk.records)
+                    await self._move(chunk.upto, rows)
+                    continue
+                self._position = chunk.upto
+                if stop.is_set():
+                    await self._move(chunk.upto, [], snapshot=True)
+                    return
+                if chunk.upto - self._saved > _SNAPSHOT_EVERY:
+                    await self._move(chunk.upto, [])
+                await self._wake.wait()
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _move(self, position: int, rows: list[Row], *, snapshot: bool = False) -> None:
+        save = snapshot or position - self._snapshot >= _SNAPSHOT_EVERY
+        state = self._engine.snapshot() if save else None
+        await asyncio.wrap_future(
+            self._journal.advance(
+                NAME,
+                position,
+                keep_from=position if save else None,
+                state=state,
+                config_hash=self._engine.config_hash,
+                rows=rows,
+            )
+        )
+        self._position = self._saved = position
+        self._snapshot = position if save else self._snapshot

@@ -1,0 +1,58 @@
+"""The agent's status in Prometheus' text format."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+_READINGS = "Readings since the journal began, by what became of them"
+
+
+class _Snapshot(Collector):
+    def __init__(self, status: Mapping[str, Any]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._status
+        readings = CounterMetricFamily("fieldlab_readings", _READINGS, labels=["outcome"])
+        for outcome, count in status["ledger"].items():
+            readings.add_metric([outcome], count)
+        yield readings
+        for name, text in (
+            ("bytes", "Bytes that the journal uses"),
+            ("max_bytes", "Cap on the journal's bytes"),
+            ("records", "Records in the journal"),
+            ("waiting", "Submissions waiting for the disk"),
+            ("full", "1 while the journal is full and sources are held"),
+            ("set_aside", "Damaged journals and records set aside"),
+        ):
+            yield GaugeMetricFamily(f"fieldlab_journal_{name}", text, value=float(status["journal"][name]))
+        lag = GaugeMetricFamily("fieldlab_consumer_lag_readings", "Readings yet to be done", labels=["consumer"])
+        age = GaugeMetricFamily("fieldlab_consumer_lag_seconds", "Age of the oldest of them", labels=["consumer"])
+        failing = GaugeMetricFamily("fieldlab_consumer_failing", "1 while a consumer cannot go on", labels=["consumer"])
+        for consumer in status["consumers"]:
+            lag.add_metric([consumer["name"]], consumer["lag_readings"])
+            age.add_metric([consumer["name"]], consumer["lag_seconds"])
+            failing.add_metric([consumer["name"]], float(bool(consumer["error"])))
+        yield from (lag, age, failing)
+        connected = GaugeMetricFamily("fieldlab_source_connected", "1 while a source has a session", labels=["source"])
+        missing = GaugeMetricFamily("fieldlab_source_missing_signals", "Signals that cannot be read", labels=["source"])
+        events = CounterMetricFamily("fieldlab_source_events", "What happened to a source", labels=["source", "event"])
+        for source in status["sources"]:
+            connected.add_metric([source["name"]], float(source["connected"]))
+            missing.add_metric([source["name"]], len(source["missing"]))
+            for event, count in source["counters"].items():
+                events.add_metric([source["name"], event], count)
+        yield from (connected, missing, events)
+        yield GaugeMetricFamily("fieldlab_memory_bytes", "Resident memory of the agent", value=status["memory_bytes"])
+        yield GaugeMetricFamily("fieldlab_uptime_seconds", "Seconds since the agent started", value=status["uptime"])
+
+
+def render(status: Mapping[str, Any]) -> tuple[bytes, str]:
+    """The status as Prometheus reads it, and its media type."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Snapshot(status))
+    return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -1,0 +1,34 @@
+"""The command `fieldlab`: one file a subcommand, imported only when it is used."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from fieldlab import __version__
+from fieldlab.errors import ConfigError, FieldlabError
+
+_COMMANDS = ("demo", "agent", "check", "status", "simulate")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; the exit status is 0 fine, 1 the thing checked is not fine, 2 bad usage or configuration."""
+    parser = argparse.ArgumentParser(
+        prog="fieldlab", description="Shop-floor telemetry that loses nothing, with zero-defect analytics."
+    )
+    parser.add_argument("--version", action="version", version=f"fieldlab {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        import_module(f"fieldlab.cli.{command}").add_parser(subparsers)
+    parsed = parser.parse_args(arguments)
+    try:
+        code = import_module(f"fieldlab.cli.{parsed.command}").run(parsed)
+    except ConfigError as e:
+        print(f"fieldlab: {e}", file=sys.stderr)
+        return 2
+    except FieldlabError as e:
+        print(f"fieldlab: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return int(code)

@@ -1,0 +1,45 @@
+"""`fieldlab agent`: runs an edge agent, or an ingest worker, until SIGTERM."""
+
+import argparse
+import asyncio
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fieldlab.cli.common import log_to_stderr
+
+if TYPE_CHECKING:
+    from edge.agent import BoardRoutes
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The subcommand's usage."""
+    parser = subparsers.add_parser("agent", help="run an edge agent", description=__doc__)
+    parser.add_argument("config", type=Path, help="configuration file (TOML)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT; exit status 0 then."""
+    log_to_stderr()
+    asyncio.run(_run(arguments.config))
+    return 0
+
+
+async def _run(path: Path) -> None:
+    from edge.agent import Agent
+    from edge.config import load
+
+    agent = Agent(load(path), board=_board())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, agent.stop)
+    await agent.run()
+
+
+def _board() -> "BoardRoutes | None":
+    """The board's routes, if the extra `board` is installed."""
+    try:
+        from board.app import routes
+    except ModuleNotFoundError:
+        return None
+    return routes

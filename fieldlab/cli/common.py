@@ -1,0 +1,80 @@
+"""What several subcommands share: where the configuration is, how logs look, how a running agent is asked."""
+
+import argparse
+import http.client
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from fieldlab.errors import RefusedError
+
+
+def add_config_option(parser: argparse.ArgumentParser) -> None:
+    """`--config`, for commands about an agent's data."""
+    parser.add_argument("--config", type=Path, help="default: $FIELDLAB_CONFIG, else ./fieldlab.toml")
+
+
+def config_path(given: Path | None) -> Path:
+    """The configuration file that is meant."""
+    return given or Path(os.environ.get("FIELDLAB_CONFIG", "fieldlab.toml"))
+
+
+def log_to_stderr() -> None:
+    """Logs to stderr: one JSON object a line for a service, coloured words for a person at a terminal."""
+    human = sys.stderr.isatty()
+    renderers: list[Any] = [structlog.dev.ConsoleRenderer()] if human else [structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if human else [structlog.processors.dict_tracebacks]),
+            *renderers,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+class _LocalConnection(http.client.HTTPConnection):
+    """HTTP over the agent's Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        # The socket's path may be longer than the 107 bytes of an address: reach it through its folder.
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.sock = socket.socket(socket.AF_UNIX)
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(f"/proc/self/fd/{folder}/{self._path.name}")
+        finally:
+            os.close(folder)
+
+
+def ask_agent(data: Path, path: str) -> Any:
+    """The answer of the agent that runs on a data folder, or None if none runs.
+
+    Raises:
+        RefusedError: if it runs but does not answer.
+    """
+    connection = _LocalConnection(data / "agent.sock")
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+    except OSError as e:
+        raise RefusedError(f"the agent on {data} does not answer: {e}") from e
+    finally:
+        connection.close()
+    if answer.status != http.client.OK:
+        raise RefusedError(f"the agent on {data} answered {answer.status} to {path}")
+    return json.loads(body)
