@@ -1,0 +1,1 @@
+"""How simulated machines speak: an OPC UA server, MQTT devices, and a broker for them."""

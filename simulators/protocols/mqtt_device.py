@@ -1,0 +1,219 @@
+"""A machine that publishes its readings over MQTT, QoS 1, with paho.
+
+A topic a signal: `fieldlab/<site>/<area>/<line>/<machine>/<signal>`, with
+`{"value": 1.5, "ts": 1763900000.123456, "status": 0}`, or with `batch` above 1 arrays:
+`{"value": [..], "ts": [..], "status": [..]}`. Every message is kept until its PUBACK, and sent again after a
+reconnect, so a subscriber can see it twice.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+import paho.mqtt.client as paho
+import structlog
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from simulators.machines import Reading
+from simulators.scenarios.describe import topic
+
+_SESSION = 3600  # s that the broker keeps our session while we are away
+_log = structlog.get_logger()
+
+
+class MqttError(Exception):
+    """The broker refuses us, or cannot be reached; the text says which broker and why."""
+
+
+class MqttDevice:
+    """Publishes readings of one machine, and tells when the broker has them.
+
+    Args:
+        url: `mqtt://host:port`.
+        place: `site/area/line/machine`.
+        sent: called on the event loop with readings that the broker has acknowledged.
+        user: user name; empty for none.
+        password: its password.
+        protocol: MQTT 5 or 3.1.1.
+        batch: how many readings of a signal go into one message.
+        in_flight: how many messages may wait for their PUBACK; `send` waits beyond that.
+
+    Attributes:
+        refused: messages that the broker acknowledged with an error, and did not take.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        place: str,
+        sent: Callable[[Sequence[Reading]], None],
+        *,
+        user: str = "",
+        password: str = "",
+        protocol: Literal["5", "3.1.1"] = "5",
+        batch: int = 1,
+        in_flight: int = 1000,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "mqtt" or not parts.hostname:
+            raise MqttError(f"{url}: not a broker's address; such as mqtt://127.0.0.1:1883")
+        self._url, self._host, self._port = url, parts.hostname, parts.port or 1883
+        self._place, self._sent, self._batch, self._limit = place, sent, batch, in_flight
+        self._v5 = protocol == "5"
+        self._topics: dict[str, str] = {}
+        self._waiting: dict[str, list[Reading]] = {}  # of batches not yet full
+        self._pending: dict[int, list[Reading]] = {}  # mid → what it carries
+        self._acked: deque[tuple[int, bool]] = deque()
+        self._waking = False
+        self._room = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._refusal = ""
+        self.refused = 0
+        client_id = "sim-" + place.replace("/", "-")
+        version = MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311
+        clean = None if self._v5 else False
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id, clean_session=clean, protocol=version)
+        if user:
+            self._client.username_pw_set(user, password)
+        self._client.max_inflight_messages_set(in_flight)
+        self._client.reconnect_delay_set(1, 5)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_publish = self._on_publish
+
+    async def connect(self, patience: float = 10.0) -> None:
+        """Connect; from then on it reconnects for ever.
+
+        Raises:
+            MqttError: if the broker cannot be reached or refuses us within `patience` seconds.
+        """
+        self._loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {}
+        if self._v5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
+            properties.SessionExpiryInterval = _SESSION
+            options = {"clean_start": False, "properties": properties}
+        try:
+            await asyncio.to_thread(self._client.connect, self._host, self._port, 30, **options)
+        except OSError as e:
+            raise MqttError(f"{self._url}: cannot be reached: {e}") from None
+        self._client.loop_start()
+        try:
+            await asyncio.wait_for(self._connected.wait(), patience)
+        except TimeoutError:
+            await self.close()
+            raise MqttError(f"{self._url}: no answer within {patience:g} s") from None
+        if self._refusal:
+            await self.close()
+            raise MqttError(f"{self._url}: refuses {self._place}: {self._refusal}")
+
+    async def send(self, readings: Iterable[Reading]) -> None:
+        """Publish readings; waits while too many are in flight. A batch that is not full waits for more, or `flush`."""
+        for reading in readings:
+            if self._batch <= 1:
+                await self._publish(reading.signal, [reading])
+                continue
+            waiting = self._waiting.setdefault(reading.signal, [])
+            waiting.append(reading)
+            if len(waiting) >= self._batch:
+                await self._publish(reading.signal, self._waiting.pop(reading.signal))
+
+    async def flush(self, patience: float = 30.0) -> int:
+        """Publish what waits in batches, and wait until everything is acknowledged.
+
+        Returns:
+            How many messages are still not acknowledged after `patience` seconds.
+        """
+        for signal in tuple(self._waiting):
+            await self._publish(signal, self._waiting.pop(signal))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._pending:
+                    self._room.clear()
+                    await self._room.wait()
+        return len(self._pending)
+
+    async def close(self) -> None:
+        """Disconnect in order; the broker keeps the session."""
+        self._client.disconnect()
+        await asyncio.to_thread(self._client.loop_stop)
+
+    async def _publish(self, signal: str, readings: list[Reading]) -> None:
+        while len(self._pending) >= self._limit:
+            self._room.clear()
+            await self._room.wait()
+        if signal not in self._topics:
+            self._topics[signal] = topic(self._place, signal)
+        info = self._client.publish(self._topics[signal], payload(readings, self._batch > 1), qos=1)
+        if info.rc not in (
+            MQTTErrorCode.MQTT_ERR_SUCCESS,
+            MQTTErrorCode.MQTT_ERR_NO_CONN,
+        ):  # without one, paho keeps it
+            raise MqttError(f"{self._url}: {self._topics[signal]}: {paho.error_string(info.rc)}")
+        self._pending[info.mid] = readings
+
+    def _on_connect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
+        self._refusal = str(reason) if reason.is_failure else ""
+        _log.info("mqtt_device_connected", place=self._place, refused=self._refusal)
+        self._call(self._connected.set)
+
+    def _on_disconnect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
+        _log.info("mqtt_device_disconnected", place=self._place, reason=str(reason))
+
+    def _on_publish(self, _c: paho.Client, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
+        # paho holds a lock of its own here: only note it, and let the event loop do the work
+        self._acked.append((mid, not reason.is_failure))
+        if not self._waking:
+            self._waking = True
+            self._call(self._settle)
+
+    def _settle(self) -> None:
+        """On the event loop: hand over what was acknowledged since the last time."""
+        self._waking = False
+        taken: list[Reading] = []
+        while self._acked:
+            mid, good = self._acked.popleft()
+            readings = self._pending.pop(mid, [])
+            if good:
+                taken += readings
+            else:
+                self.refused += 1
+                _log.warning("mqtt_message_refused", place=self._place, signal=readings[0].signal if readings else "")
+        self._room.set()
+        if taken:
+            self._sent(taken)
+
+    def _call(self, function: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended; nobody waits any more
+            self._loop.call_soon_threadsafe(function)
+
+
+def payload(readings: Sequence[Reading], batch: bool) -> bytes:
+    """The message of one reading, or of several as arrays. Times are epoch seconds with all six decimals."""
+    if not batch:
+        return msgspec.json.encode(
+            {"value": _value(readings[0]), "ts": _epoch(readings[0].ts), "status": readings[0].status}
+        )
+    return msgspec.json.encode(
+        {
+            "value": [_value(r) for r in readings],
+            "ts": [_epoch(r.ts) for r in readings],
+            "status": [r.status for r in readings],
+        }
+    )
+
+
+def _value(reading: Reading) -> float | str | None:
+    return None if reading.status & 0x80000000 else reading.value
+
+
+def _epoch(ts: int) -> msgspec.Raw:
+    seconds, rest = divmod(ts, 1_000_000_000)
+    return msgspec.Raw(f"{seconds}.{rest // 1000:06d}".encode())

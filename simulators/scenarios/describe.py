@@ -1,0 +1,70 @@
+"""Says what a scenario has, in plain words for programs: enough to write an agent's configuration from."""
+
+from typing import Any
+
+from simulators.machines import MACHINES
+from simulators.scenarios.load import Scenario, machines
+
+NAMESPACE = "urn:fieldlab:sim"  # of the OPC UA nodes
+TOPIC_ROOT = "fieldlab"
+
+
+def node(machine: str, signal: str) -> str:
+    """The OPC UA node id of a signal, without its namespace: `s=cnc-07.spindle_load`."""
+    return f"s={machine}.{signal}"
+
+
+def topic(place: str, signal: str) -> str:
+    """The MQTT topic of a signal: `fieldlab/<site>/<area>/<line>/<machine>/<signal>`."""
+    return f"{TOPIC_ROOT}/{place}/{signal}"
+
+
+def describe(scenario: Scenario) -> dict[str, Any]:
+    """A scenario as plain dicts, lists, text and numbers.
+
+    Returns:
+        name, title, about, site, area, line, seed, duration (s) and `machines`: each with name, kind, about, place,
+        protocol (`opcua` or `mqtt`), sample_period and cycle_time (s), parts, part_id (the signal that cuts parts),
+        `signals` (name, unit, kind, low, high, lsl, usl, target, per_part, about, and `node` or `topic`) and `faults`
+        (kind, signals, start_part, end_part, severity, about when in parts).
+    """
+    listed = []
+    for plan, machine in zip(scenario.machine, machines(scenario, 0), strict=True):
+        kind = MACHINES[plan.kind]
+        place = scenario.place(plan.name)
+        signals = []
+        for s in kind.SIGNALS:
+            row: dict[str, Any] = {key: getattr(s, key) for key in s.__struct_fields__}
+            if kind.PROTOCOL == "opcua":
+                row["node"] = f"nsu={NAMESPACE};{node(plan.name, s.name)}"
+            else:
+                row["topic"] = topic(place, s.name)
+            signals.append(row)
+        listed.append(
+            {
+                "name": plan.name,
+                "kind": plan.kind,
+                "about": kind.ABOUT,
+                "place": place,
+                "protocol": kind.PROTOCOL,
+                "sample_period": scenario.period(plan),
+                "cycle_time": scenario.cycle(plan),
+                "parts": machine.parts,
+                "part_id": "part_id",
+                "signals": signals,
+                "faults": [
+                    {
+                        "kind": f.kind,
+                        "signals": list(kind.FAULTS[f.kind]),
+                        "start_part": f.start_part,
+                        "end_part": f.end_part,
+                        "severity": f.severity,
+                    }
+                    for f in machine.faults
+                ],
+            }
+        )
+    described = {
+        key: getattr(scenario, key) for key in ("name", "title", "about", "site", "area", "line", "seed", "duration")
+    }
+    return {**described, "machines": listed}
