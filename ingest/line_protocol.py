@@ -91,6 +91,11 @@ def plain(stored: str) -> str:
     return stored.translate(_CONTROLS).replace(_BACKSLASH, "\\")
 
 
+def said_as_text(text: str) -> str:
+    """`text` as a text field holds it: control characters as symbols."""
+    return text.translate(_SYMBOLS)
+
+
 def plain_text(stored: str) -> str:
     """As `plain`, for a text field, in which backslashes are escaped."""
     return stored.translate(_CONTROLS)

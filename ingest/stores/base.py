@@ -26,6 +26,9 @@ from fieldlab.model import (
     Verdict,
 )
 
+QUERYABLE = frozenset(RecordKind) - {RecordKind.TICK, RecordKind.CONTROL}
+"""The kinds of record that have a measurement in DESIGN 5.4."""
+
 
 class StoreError(Exception):
     """A store did not take the records; none of them counts as stored.
