@@ -1,0 +1,31 @@
+"""OPC UA: one subscription a server, decoded in columns, acknowledged after the commit."""
+
+from typing import Any
+
+from edge.sources.base import CheckLine, Sink, Source, SourceContext
+from edge.sources.opcua.check import check_source
+from edge.sources.opcua.config import DeclaredSignal, OpcuaConfig, declared, read_password, validate
+from edge.sources.opcua.security import parse_choice
+from edge.sources.opcua.source import OpcuaSource
+
+
+class _OpcuaKind:
+    """The kind "opcua"; see `edge.sources.base.SourceKind`."""
+
+    config = OpcuaConfig
+
+    def create(self, config: Any, context: SourceContext, sink: Sink) -> Source:
+        validate(config, context)
+        parse_choice(config.security)
+        read_password(config)
+        return OpcuaSource(config, context, sink)
+
+    async def check(self, config: Any, context: SourceContext) -> list[CheckLine]:
+        validate(config, context)
+        parse_choice(config.security)
+        return await check_source(config, context)
+
+
+KIND = _OpcuaKind()
+
+__all__ = ["KIND", "DeclaredSignal", "OpcuaConfig", "declared"]

@@ -1,0 +1,220 @@
+"""The `[[source]]` table of kind "opcua", and what it declares about signals."""
+
+import math
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlparse
+
+import msgspec
+
+from edge.sources.base import SourceContext
+from edge.sources.opcua.nodes import NodeAddress
+from fieldlab.config import Duration
+from fieldlab.errors import ConfigError
+from fieldlab.model import Place, SignalInfo, SignalKey, SignalKind
+from fieldlab.model.place import check_name
+
+MIN_QUEUE = 10
+
+
+class OpcuaSignal(msgspec.Struct, frozen=True, kw_only=True):
+    """A `[[source.signal]]` table: one node of the server.
+
+    Attributes:
+        name: the signal's name on its machine; an array becomes `name[0]`, `name[1]`, …
+        node: NodeId as text, best as `nsu=URI;s=…`.
+        machine: the machine, where it is not the source's.
+        unit: as printed.
+        kind: gauge, counter, state or text.
+        lsl: lower specification limit, in `unit`.
+        usl: upper specification limit, in `unit`.
+        target: nominal value, in `unit`.
+        scale: value = raw * scale + offset.
+        offset: see `scale`.
+        map: number → text, for states.
+        sampling: how often the server looks at the value; the source's if absent. `"0ms"` asks for every change.
+        queue: how many values the server keeps between two publishes.
+    """
+
+    name: str
+    node: str
+    machine: str = ""
+    unit: str = ""
+    kind: SignalKind = "gauge"
+    lsl: float | None = None
+    usl: float | None = None
+    target: float | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+    map: dict[str, str] = {}
+    sampling: Duration | None = None
+    queue: int | None = None
+
+
+class OpcuaConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The `[[source]]` table: one OPC UA server, which may serve several machines.
+
+    Attributes:
+        kind: "opcua".
+        url: `opc.tcp://host:port/path`, without user name and password.
+        signal: what to read.
+        machine: default machine of the signals.
+        site: instead of `[place]`.
+        area: instead of `[place]`.
+        line: instead of `[place]`.
+        security: "best", "none", or "Policy/Mode" such as "Basic256Sha256/SignAndEncrypt".
+        username: user name; anonymous if empty.
+        password_file: a file that only its owner may read.
+        interval: publishing interval.
+        sampling: default of the signals; `interval` if absent.
+        queue: default of the signals; at least ten values a publish if absent.
+        timeout: how long a request may take.
+        keep_alive: how often a silent server has to say that it lives; three times that without a word is a loss.
+        lifetime: how long the server keeps a subscription that nobody asks for.
+        retry_missing: how often nodes that were refused are tried again.
+        publish_requests: how many Publish requests wait at the server.
+    """
+
+    kind: Literal["opcua"]
+    url: str
+    signal: tuple[OpcuaSignal, ...]
+    machine: str = ""
+    site: str = ""
+    area: str = ""
+    line: str = ""
+    security: str = "best"
+    username: str = ""
+    password_file: Path | None = None
+    interval: Duration = Duration(0.1)
+    sampling: Duration | None = None
+    queue: int | None = None
+    timeout: Duration = Duration(4.0)
+    keep_alive: Duration = Duration(2.0)
+    lifetime: Duration = Duration(60.0)
+    retry_missing: Duration = Duration(10.0)
+    publish_requests: int = 4
+
+
+class DeclaredSignal(msgspec.Struct, frozen=True, kw_only=True):
+    """What the configuration says about a signal. It holds for every element `name[i]` of an array as well.
+
+    Attributes:
+        key: which signal.
+        info: what is known of it.
+        scale: value = raw * scale + offset.
+        offset: see `scale`.
+        map: number → text, for states.
+    """
+
+    key: SignalKey
+    info: SignalInfo
+    scale: float = 1.0
+    offset: float = 0.0
+    map: dict[str, str] = {}
+
+
+def declared(config: OpcuaConfig, context: SourceContext) -> list[DeclaredSignal]:
+    """What the table declares, one for each `[[source.signal]]`, in order.
+
+    Raises:
+        ConfigError: if a place or a name is not valid. `key` names the key within the table.
+    """
+    found = []
+    for i, signal in enumerate(config.signal):
+        machine = signal.machine or config.machine
+        if not machine:
+            raise ConfigError("needs a machine, here or in the source", key=f"signal[{i}].machine")
+        levels = (config.site or context.site, config.area or context.area, config.line or context.line, machine)
+        try:
+            place = Place(*(check_name(level, "place level") for level in levels))
+            key = SignalKey(place, check_name(signal.name, "signal"))
+        except ValueError as e:
+            raise ConfigError(str(e), key=f"signal[{i}].name") from None
+        info = SignalInfo(
+            key=key,
+            unit=signal.unit,
+            kind=signal.kind,
+            lsl=signal.lsl,
+            usl=signal.usl,
+            target=signal.target,
+            states=signal.map,
+        )
+        found.append(DeclaredSignal(key=key, info=info, scale=signal.scale, offset=signal.offset, map=dict(signal.map)))
+    return found
+
+
+def queue_size(config: OpcuaConfig, signal: OpcuaSignal) -> int:
+    """Values that the server is asked to keep between two publishes: at least ten, and ten times what is expected."""
+    chosen = signal.queue if signal.queue is not None else config.queue
+    if chosen is not None:
+        return chosen
+    sampling = sampling_of(config, signal)
+    expected = math.ceil(config.interval / sampling) if sampling > 0 else 100
+    return MIN_QUEUE * max(1, min(expected, 1000))
+
+
+def sampling_of(config: OpcuaConfig, signal: OpcuaSignal) -> float:
+    """Sampling interval in seconds; 0 asks for every change."""
+    if signal.sampling is not None:
+        return signal.sampling
+    return config.interval if config.sampling is None else config.sampling
+
+
+def validate(config: OpcuaConfig, context: SourceContext) -> None:
+    """Look at the table as a whole.
+
+    Raises:
+        ConfigError: if it makes no sense. `key` names the key within the table.
+    """
+    _check_url(config.url)
+    if not config.signal:
+        raise ConfigError("needs at least one [[source.signal]]", key="signal")
+    if not 1 <= config.publish_requests <= 100:
+        raise ConfigError("must be 1 to 100", key="publish_requests")
+    for key in ("interval", "timeout", "keep_alive", "lifetime", "retry_missing"):
+        if getattr(config, key) <= 0:
+            raise ConfigError("must be more than zero", key=key)
+    if config.password_file is not None and not config.username:
+        raise ConfigError("needs `username` beside it", key="password_file")
+    seen: dict[SignalKey, int] = {}
+    for i, (signal, known) in enumerate(zip(config.signal, declared(config, context), strict=True)):
+        if known.key in seen:
+            raise ConfigError(f"{known.key.short} is signal[{seen[known.key]}] already", key=f"signal[{i}].name")
+        seen[known.key] = i
+        for key, value in (("queue", signal.queue), ("queue", config.queue)):
+            if value is not None and value < 1:
+                raise ConfigError("must be at least 1", key=f"signal[{i}].{key}")
+        try:
+            NodeAddress.parse(signal.node)
+        except ValueError as e:
+            raise ConfigError(str(e), key=f"signal[{i}].node") from None
+
+
+def _check_url(url: str) -> None:
+    try:
+        parsed = urlparse(url)
+        port = parsed.port
+    except ValueError:
+        port = None
+        parsed = urlparse("")
+    if parsed.scheme != "opc.tcp" or not parsed.hostname or port is None:
+        raise ConfigError(f"{url!r} must look like opc.tcp://host:4840 (with the port)", key="url")
+    if parsed.username or parsed.password:
+        raise ConfigError("may not hold a user name or password: use `username` and `password_file`", key="url")
+
+
+def read_password(config: OpcuaConfig) -> str:
+    """The password, or an empty text if there is none.
+
+    Raises:
+        ConfigError: if the file cannot be read, or others may read it.
+    """
+    path = config.password_file
+    if path is None:
+        return ""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"{path} can be read by others; run chmod 600 on it", key="password_file")
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path} cannot be read: {e}", key="password_file") from None

@@ -1,0 +1,116 @@
+"""The raw body of a PublishResponse → columns: numpy where the items are uniform, item by item otherwise."""
+
+import struct
+from typing import Final
+
+import msgspec
+
+from edge.sources.opcua.columns import Columns, join
+from edge.sources.opcua.uniform import read_uniform
+from edge.sources.opcua.walker import Walker
+from edge.sources.opcua.wire import Cursor, DecodeError
+
+# Numbers of the binary encodings: NodeIds.csv of the OPC Foundation.
+_PUBLISH_RESPONSE: Final = 829
+_DATA_CHANGE: Final = 811
+_STATUS_CHANGE: Final = 820
+
+# Below this many bytes the item by item reader is faster than numpy's fixed cost.
+_SMALL: Final = 256
+
+
+class Published(msgspec.Struct, frozen=True, eq=False):
+    """A PublishResponse.
+
+    Attributes:
+        subscription: its id; 0 if the session has none.
+        sequence: the notification's number; of a keep-alive, the next one.
+        keep_alive: whether it holds no notification, and so is not acknowledged.
+        results: StatusCodes of the acknowledgements in the request.
+        columns: the data changes, if there are any.
+        status_change: the StatusCode of a StatusChangeNotification.
+        ignored: notifications of other kinds, such as events.
+    """
+
+    subscription: int
+    sequence: int
+    keep_alive: bool
+    results: tuple[int, ...] = ()
+    columns: Columns | None = None
+    status_change: int | None = None
+    ignored: int = 0
+
+
+class UndecodableError(Exception):
+    """A response that cannot be read.
+
+    Attributes:
+        subscription: whose it is; 0 if even that cannot be told.
+        sequence: its number.
+    """
+
+    def __init__(self, message: str, subscription: int = 0, sequence: int = 0) -> None:
+        super().__init__(message)
+        self.subscription = subscription
+        self.sequence = sequence
+
+
+def decode(body: bytes, arrival: int, *, fast: bool = True) -> Published:
+    """Read a PublishResponse.
+
+    Args:
+        body: it, from its type id on.
+        arrival: the time for readings without one, ns.
+        fast: whether numpy may be used; tests and benchmarks say no.
+
+    Raises:
+        UndecodableError: if it cannot be read.
+    """
+    subscription = sequence = 0
+    try:
+        cursor = Cursor(body)
+        _skip_header(cursor)
+        subscription = cursor.u32()
+        cursor.skip(cursor.count(4) * 4)  # available sequence numbers
+        cursor.u8()  # more notifications
+        sequence = cursor.u32()
+        cursor.i64()  # publish time
+        parts: list[Columns] = []
+        status_change = None
+        ignored = 0
+        count = cursor.count(3)
+        for _ in range(count):
+            kind, end = cursor.extension_object()
+            if kind == (0, _DATA_CHANGE):
+                parts.append(_data_change(body, cursor.pos, end, arrival, fast))
+            elif kind == (0, _STATUS_CHANGE):
+                status_change = cursor.u32()
+            else:
+                ignored += 1
+            cursor.pos = end
+        acknowledged = cursor.count(4)
+        results = struct.unpack_from(f"<{acknowledged}I", body, cursor.skip(4 * acknowledged))
+    except (DecodeError, struct.error, ValueError, OverflowError) as e:
+        raise UndecodableError(str(e), subscription, sequence) from e
+    columns = join(parts) if parts else None
+    return Published(subscription, sequence, count == 0, results, columns, status_change, ignored)
+
+
+def _skip_header(cursor: Cursor) -> None:
+    """The type id and the ResponseHeader, OPC 10000-4, 7.33. asyncua has raised its ServiceResult already."""
+    kind = cursor.node_id()
+    if kind != (0, _PUBLISH_RESPONSE):
+        raise DecodeError(f"the answer is of type {kind}, not a PublishResponse")
+    cursor.skip(8 + 4 + 4)  # timestamp, request handle, service result
+    cursor.skip_diagnostic()
+    for _ in range(cursor.count(4)):
+        cursor.raw()
+    cursor.skip_extension_object()
+
+
+def _data_change(body: bytes, pos: int, end: int, arrival: int, fast: bool) -> Columns:
+    if fast and end - pos >= _SMALL:
+        columns = read_uniform(body, pos, end, arrival)
+        if columns is not None:
+            return columns
+    return Walker(arrival).read(Cursor(body, pos, end))

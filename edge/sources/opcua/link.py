@@ -1,0 +1,186 @@
+"""A connection to one server: endpoint, security, session, and the renewal of its channel."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.common.shortcuts import Shortcuts
+from asyncua.ua import uaerrors
+from cryptography import x509
+
+from edge.sources.base import SourceContext
+from edge.sources.opcua import certificates, security
+from edge.sources.opcua.config import OpcuaConfig, read_password
+from edge.sources.opcua.session import PublishSession, Receipt
+
+log = structlog.get_logger()
+logging.getLogger("asyncua").setLevel(logging.WARNING)  # at INFO it logs whole messages
+logging.getLogger("asyncua.client.ua_client").setLevel(logging.CRITICAL)  # what it warns of is raised too: we say it
+
+SESSION_TIMEOUT_MS: Final = 60_000
+_RENEW_AT: Final = 0.75  # of the channel's lifetime, OPC 10000-4, 5.6.2.1
+
+
+class Link:
+    """An open connection.
+
+    Attributes:
+        client: asyncua's client, for services.
+        session: our session.
+        choice: the security in use.
+        server_certificate: the server's certificate, if there is one.
+        first_use: whether the server was trusted only now.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        session: PublishSession,
+        choice: security.Choice,
+        server_certificate: x509.Certificate | None,
+        *,
+        first_use: bool,
+    ) -> None:
+        self.client = client
+        self.session = session
+        self.choice = choice
+        self.server_certificate = server_certificate
+        self.first_use = first_use
+        self._renewal = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        try:
+            while True:
+                await asyncio.sleep(self.client.secure_channel_timeout / 1000 * _RENEW_AT)
+                await self.client.open_secure_channel(renew=True)
+                self.client.uaclient.revolve_security_token()
+        except (uaerrors.UaError, OSError, TimeoutError) as e:
+            self.session.lose(e)
+
+    async def close(self, *, keep_subscriptions: bool, within: float) -> None:
+        """End the session in good order, or drop the connection after `within` seconds."""
+        self._renewal.cancel()
+        try:
+            async with asyncio.timeout(within):
+                await self.session.close_session(delete_subscriptions=not keep_subscriptions)
+                await self.client.close_secure_channel()
+        except (uaerrors.UaError, OSError, TimeoutError) as e:
+            log.debug("opcua_close_failed", error=str(e))
+        await self.drop()
+
+    async def drop(self) -> None:
+        """Close the socket without a word."""
+        self._renewal.cancel()
+        await self.session.stop_pumps()
+        self.client.disconnect_socket()
+
+
+async def open_link(
+    config: OpcuaConfig,
+    context: SourceContext,
+    receive: Callable[[bytes], Receipt | None],
+    *,
+    pin: bool = True,
+) -> Link:
+    """Connect as configured.
+
+    Args:
+        config: the source.
+        context: the agent.
+        receive: takes the body of every PublishResponse.
+        pin: whether to remember the server's certificate; `check` only compares.
+
+    Raises:
+        SecurityRefusedError: if the server offers too little or shows another certificate.
+        OSError, TimeoutError, uaerrors.UaError: if it cannot be reached or refuses us; see `reason`.
+    """
+    wanted = security.parse_choice(config.security)
+    folder = context.data / "certificates"
+    client = Client(config.url, timeout=config.timeout)
+    client.description = f"fieldlab {context.agent} {context.name}"
+    client.name = client.description
+    client.session_timeout = SESSION_TIMEOUT_MS
+    offered = security.offers(await client.connect_and_get_server_endpoints())
+    pin_file = certificates.pin_path(folder, config.url)
+    pinned = None if wanted == security.Choice() else certificates.read_pin(pin_file)
+    choice = security.choose(config.url, wanted, offered, pinned, pin_file)
+    certificate = None
+    fingerprint = ""
+    if choice.policy:
+        identity = certificates.load_identity(folder, context.agent)
+        der = _first(offered[choice].ServerCertificate)
+        fingerprint = certificates.verify(config.url, der, pinned, pin_file)
+        certificate = x509.load_der_x509_certificate(der)
+        client.application_uri = identity.uri
+        _secure(client, choice, identity, certificate)
+    if config.username:
+        client.set_user(config.username)
+        client.set_password(read_password(config))
+    session = PublishSession(client.uaclient, config.publish_requests, receive)
+    client.uaclient.session = session
+    client.nodes = Shortcuts(session)
+    try:
+        await client.connect_socket()
+        await client.send_hello()
+        await client.open_secure_channel()
+        await client.create_session()
+        await client.activate_session(username=config.username or None, password=read_password(config) or None)
+    except BaseException:
+        client.disconnect_socket()
+        raise
+    if choice.policy and pin:
+        since = pinned.since if pinned is not None else certificates.today()
+        new = certificates.Pin(
+            url=config.url, fingerprint=fingerprint, policy=choice.policy, mode=choice.mode, since=since
+        )
+        certificates.save_pin(pin_file, new, pinned)
+    return Link(client, session, choice, certificate, first_use=pinned is None)
+
+
+def _secure(
+    client: Client, choice: security.Choice, identity: certificates.Identity, certificate: x509.Certificate
+) -> None:
+    policy: Any = security.POLICIES[choice.policy]  # the base class does not show the arguments of its kin
+    mode = getattr(ua.MessageSecurityMode, choice.mode)
+    client.security_policy = policy(certificate, identity.certificate, identity.key, mode)
+    client.uaclient.set_security(client.security_policy)
+
+
+def _first(chain: bytes) -> bytes:
+    """The first certificate of a chain; DER says its own length (X.690, 8.1.3.5)."""
+    return chain[: int.from_bytes(chain[2:4], "big") + 4] if chain[1] == 0x82 else chain
+
+
+def reason(error: BaseException, config: OpcuaConfig) -> str:  # noqa: PLR0911  a table of errors, one return each
+    """What went wrong, in words, and what to do."""
+    url = config.url
+    if isinstance(error, TimeoutError):
+        return f"{url} did not answer within {config.timeout:g} s"
+    if isinstance(error, ConnectionRefusedError):
+        return f"{url} refused the connection: is the server running, and the port right?"
+    if isinstance(
+        error, uaerrors.BadIdentityTokenRejected | uaerrors.BadIdentityTokenInvalid | uaerrors.BadUserAccessDenied
+    ):
+        return f"{url} refused the user {config.username or 'anonymous'!r}: check username and password_file"
+    if isinstance(
+        error,
+        uaerrors.BadSecurityChecksFailed | uaerrors.BadCertificateUntrusted | uaerrors.BadCertificateUriInvalid,
+    ):
+        return f"{url} does not trust this agent's certificate: trust it at the server ({type(error).__name__})"
+    if isinstance(error, uaerrors.UaStatusCodeError):
+        return f"{url}: {type(error).__name__}"
+    if isinstance(error, ConnectionError):
+        hint = "" if config.security == "none" else "; if it has a trust list, trust this agent's certificate there"
+        return f"{url} closed the connection{hint}"
+    return f"{url}: {error or type(error).__name__}"
+
+
+async def gone(link: Link, seconds: float) -> None:
+    """Wait `seconds`, or raise what ended the session."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(link.session.lost), seconds)

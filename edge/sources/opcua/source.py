@@ -1,0 +1,210 @@
+"""Reads one OPC UA server, for ever: connects, watches that it is alive, and connects again."""
+
+import asyncio
+import contextlib
+import random
+import time
+from typing import Final
+
+import msgspec
+import numpy as np
+import structlog
+from asyncua.ua import uaerrors
+
+from edge.sources.base import Sink, SourceContext, SourceStatus
+from edge.sources.opcua.config import OpcuaConfig, declared
+from edge.sources.opcua.counters import Counters
+from edge.sources.opcua.link import Link, gone, open_link, reason
+from edge.sources.opcua.nodes import NodeAddress
+from edge.sources.opcua.signals import SignalMap
+from edge.sources.opcua.subscription import Feed, Receiver, SubscriptionLostError
+from fieldlab.errors import FieldlabError
+from fieldlab.model import Batch
+from fieldlab.model.status import BAD_NO_COMMUNICATION
+
+log = structlog.get_logger()
+
+FIRST_DELAY: Final = 0.5
+LONGEST_DELAY: Final = 10.0
+_CLOSE_WITHIN: Final = 2.0
+_SILENT: Final = 3  # keep-alive intervals without a word
+
+
+class SilentServerError(Exception):
+    """Neither data nor a keep-alive came for too long."""
+
+
+class OpcuaSource:
+    """A `Source` of kind "opcua"."""
+
+    def __init__(self, config: OpcuaConfig, context: SourceContext, sink: Sink) -> None:
+        self.name = context.name
+        self._config = config
+        self._context = context
+        self._sink = sink
+        self._declared = declared(config, context)
+        self._signals = SignalMap(self._declared, sink)
+        self._counters = Counters()
+        self._receiver = Receiver(context.name, config.url, self._signals, sink, self._counters)
+        self._feed: Feed | None = None
+        self._link: Link | None = None
+        self._connected = False
+        self._was_connected = False
+        self._error = "not connected yet"
+        self._missing: dict[str, str] = {}
+        self._acks = [0, 0]  # sent and failed, of sessions that are over
+        self._warn_of_indices()
+
+    def status(self) -> SourceStatus:
+        """How it is doing; safe to call from any thread."""
+        counters = dict(msgspec.structs.asdict(self._counters))
+        counters["series_refused"] = self._signals.refused
+        counters["unknown_handles"] = self._signals.unknown
+        link, feed = self._link, self._feed
+        counters["acknowledged"], counters["not_kept"] = self._acks
+        if link is not None:
+            acks = link.session.acknowledgements
+            counters["acknowledged"] += acks.sent
+            counters["not_kept"] += acks.failed
+            counters["pending"] = acks.pending
+        if feed is not None:
+            counters["queues_revised"] = feed.revised_queues
+        return SourceStatus(
+            name=self.name,
+            kind="opcua",
+            url=self._config.url,
+            connected=self._connected,
+            error=self._error,
+            signals=feed.running if feed is not None and self._connected else 0,
+            missing=dict(self._missing),
+            last_data=self._receiver.last_data,
+            counters=counters,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read until `stop` is set; reconnect for ever meanwhile. At a stop, keep the subscription on the server."""
+        stopping = asyncio.create_task(stop.wait())
+        failures = 0
+        try:
+            while not stop.is_set():
+                serving = asyncio.create_task(self._serve())
+                await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not serving.done():
+                    serving.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await serving
+                    break
+                failures = 1 if self._connected else failures + 1
+                self._lost(serving.exception())
+                delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures - 1, 10))
+                with contextlib.suppress(TimeoutError):
+                    # Jitter, so that a hundred agents do not come back at once.
+                    await asyncio.wait_for(stop.wait(), delay * random.uniform(0.5, 1.0))  # noqa: S311  no secret
+        finally:
+            stopping.cancel()
+            self._connected = False
+            self._error = "stopped"
+
+    async def _serve(self) -> None:
+        """Connect and read until something goes wrong, which is raised."""
+        self._receiver.new_session()
+        link = await open_link(self._config, self._context, self._receiver.receive)
+        self._link = link
+        try:
+            feed = Feed(link, self._config, self._declared)
+            await feed.start()
+            self._feed = feed
+            self._up(link, feed)
+            await self._watch(link, feed)
+        except asyncio.CancelledError:
+            await link.close(keep_subscriptions=True, within=_CLOSE_WITHIN)
+            raise
+        finally:
+            await link.drop()
+            acks = link.session.acknowledgements
+            self._acks[0] += acks.sent
+            self._acks[1] += acks.failed
+            self._link = None
+
+    async def _watch(self, link: Link, feed: Feed) -> None:
+        """Raise when the session is over or silent; meanwhile try what is missing again."""
+        tick = min(feed.keep_alive / 2, 0.5)
+        next_retry = time.monotonic() + self._config.retry_missing
+        next_sign = 0.0
+        while True:
+            await gone(link, tick)
+            now = time.monotonic()
+            if link.session.acknowledgements.holding:
+                self._receiver.heard = now  # we ask for nothing, so silence means nothing
+                if now >= next_sign:
+                    await feed.stay_alive()
+                    next_sign = now + feed.lifetime / 4
+            elif now - self._receiver.heard > _SILENT * feed.keep_alive:
+                raise SilentServerError(
+                    f"{self._config.url} sent nothing for {now - self._receiver.heard:.1f} s, not even a keep-alive"
+                )
+            if self._receiver.gone:
+                await feed.drop(self._receiver.gone)
+                self._receiver.gone.clear()
+                self._note_missing(feed)
+            if feed.missing and now >= next_retry:
+                next_retry = now + self._config.retry_missing
+                for handle in await feed.retry():
+                    log.info("opcua_signal_back", source=self.name, signal=self._declared[handle].key.short)
+                self._note_missing(feed)
+
+    def _up(self, link: Link, feed: Feed) -> None:
+        self._counters.reconnects += self._was_connected
+        self._connected = self._was_connected = True
+        self._error = ""
+        log.info(
+            "opcua_connected",
+            source=self.name,
+            url=self._config.url,
+            security=link.choice.text,
+            signals=feed.running,
+            missing=len(feed.missing),
+            publishing_interval=feed.interval,
+            keep_alive=feed.keep_alive,
+        )
+        self._note_missing(feed)
+
+    def _note_missing(self, feed: Feed) -> None:
+        missing = {self._declared[handle].key.short: why for handle, why in feed.missing.items()}
+        for signal, why in missing.items():
+            if self._missing.get(signal) != why:
+                log.error("opcua_signal_missing", source=self.name, url=self._config.url, signal=signal, reason=why)
+        self._missing = missing
+
+    def _lost(self, error: BaseException | None) -> None:
+        """Say what is wrong; at the loss of a connection give each signal one status, and no value."""
+        if error is None:
+            words = f"{self._config.url}: the session ended"
+        elif isinstance(error, SilentServerError | SubscriptionLostError | FieldlabError):
+            words = str(error)
+        elif isinstance(error, uaerrors.UaError | OSError | TimeoutError):
+            words = reason(error, self._config)
+        else:
+            words = f"{type(error).__name__}: {error}"
+            log.error("opcua_unexpected", source=self.name, exc_info=error)
+        if words != self._error:
+            log.error("opcua_lost" if self._connected else "opcua_unreachable", source=self.name, error=words)
+        self._error = words
+        if self._connected:
+            self._connected = False
+            signals = self._signals.indices()
+            if len(signals):
+                times = np.full(len(signals), time.time_ns(), np.int64)
+                status = np.full(len(signals), BAD_NO_COMMUNICATION, np.uint32)
+                self._sink.append(Batch.of(signals, times, np.full(len(signals), np.nan), status))
+
+    def _warn_of_indices(self) -> None:
+        by_index = [s.name for s in self._config.signal if NodeAddress.parse(s.node).by_index]
+        if by_index:
+            log.warning(
+                "opcua_namespace_index",
+                source=self.name,
+                signals=by_index[:5],
+                count=len(by_index),
+                what="ns=… may mean another namespace after a restart of the server: write nsu=URI;…",
+            )

@@ -1,0 +1,305 @@
+"""A node-opcua server under control of the test, a sink that records, and a source in a thread of its own."""
+
+import asyncio
+import contextlib
+import json
+import queue
+import select
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from edge.sources.base import Delivery, SourceContext
+from edge.sources.opcua import KIND, OpcuaConfig
+from fieldlab.config import Duration
+from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey, SignalTable
+from ingest.stores.base import DeadLetter
+
+SERVER = Path(__file__).parents[2] / "interop" / "server.js"
+EPOCH_TICKS = 116_444_736_000_000_000
+
+
+class Reading(NamedTuple):
+    """One reading, as the sink was given it."""
+
+    name: str
+    time: int
+    value: float | int | str | None
+    status: int
+
+
+class RecordingSink:
+    """Keeps everything in memory; futures are done by another thread, as a journal does it.
+
+    `hold()` keeps them pending until `release()`.
+    """
+
+    def __init__(self, max_series: int = 100_000) -> None:
+        self.table = SignalTable(max_series=max_series)
+        self.infos: dict[int, SignalInfo] = {}
+        self.batches: list[Batch] = []
+        self.overflow: dict[int, int] = {}
+        self.letters: list[DeadLetter] = []
+        self._free = threading.Event()
+        self._free.set()
+        self._queue: queue.SimpleQueue[Future[None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._commit, daemon=True)
+        self._thread.start()
+
+    def describe(self, info: SignalInfo) -> int:
+        index = self.table.index(info.key)
+        self.infos[index] = info
+        return index
+
+    def index(self, key: SignalKey, guarantee: Guarantee = "end-to-end") -> int:
+        return self.table.index(key)
+
+    def append(
+        self, batch: Batch, *, delivery: Delivery | None = None, overflow: dict[int, int] | None = None
+    ) -> "Future[None]":
+        self.batches.append(batch)
+        for signal, count in (overflow or {}).items():
+            self.overflow[signal] = self.overflow.get(signal, 0) + count
+        return self._later()
+
+    def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> "Future[None]":
+        self.letters.extend(letters)
+        return self._later()
+
+    def _later(self) -> "Future[None]":
+        future: Future[None] = Future()
+        self._queue.put(future)
+        return future
+
+    def _commit(self) -> None:
+        while (future := self._queue.get()) is not None:
+            self._free.wait()
+            future.set_result(None)
+
+    def hold(self) -> None:
+        self._free.clear()
+
+    def release(self) -> None:
+        self._free.set()
+
+    def close(self) -> None:
+        self._free.set()
+        self._queue.put(None)
+        self._thread.join()
+
+    def readings(self, name: str | None = None) -> list[Reading]:
+        """Everything appended, in order; of one signal if `name` is given."""
+        found = []
+        for batch in list(self.batches):
+            texts = batch.texts()
+            integers = dict(zip(batch.integer_row.tolist(), batch.integer.tolist(), strict=True))
+            columns = zip(
+                batch.signal.tolist(), batch.time.tolist(), batch.value.tolist(), batch.status.tolist(), strict=True
+            )
+            for row, (signal, time, value, status) in enumerate(columns):
+                known: Any = texts.get(row, integers.get(row, value))
+                found.append(Reading(self.table[signal].name, time, None if known != known else known, status))
+        return [r for r in found if name in (None, r.name)]
+
+
+class Interop:
+    """tests/interop/server.js, as a process."""
+
+    def __init__(self, node_modules: Path, folder: Path, port: int, **options: Any) -> None:
+        self.url = f"opc.tcp://127.0.0.1:{port}/interop"
+        self.uri = "urn:fieldlab:interop"
+        self._modules = node_modules
+        self._folder = folder
+        self.options = {"port": port, "pki": str(folder / "pki"), **options}
+        self.process: subprocess.Popen[bytes] | None = None
+        self._rest = b""
+
+    def start(self, **options: Any) -> "Interop":
+        self.options.update(options)
+        with (self._folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["node", str(SERVER), json.dumps(self.options)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={"NODE_OPCUA_MODULES": str(self._modules), "PATH": "/usr/local/bin:/usr/bin:/bin"},
+            )
+        self._rest = b""
+        assert self._line(60)["ready"]
+        return self
+
+    def _line(self, timeout: float = 30) -> dict[str, Any]:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        while True:
+            line, found, self._rest = self._rest.partition(b"\n")
+            if not found:
+                self._rest = line
+                ready, _, _ = select.select([self.process.stdout], [], [], timeout)
+                chunk = self.process.stdout.read1(1 << 20) if ready else b""
+                if not chunk:
+                    pytest.fail(f"the node-opcua server said nothing: {self.log[-2000:]}")
+                self._rest += chunk
+            elif line.startswith(b"{"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "server.log").read_text("utf-8", "replace")
+
+    def ask(self, command: str, **rest: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer."""
+        self.send(command, **rest)
+        return self.answer()
+
+    def send(self, command: str, **rest: Any) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"command": command, **rest}).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        answer = self._line()
+        assert "error" not in answer, answer["error"]
+        return answer
+
+    def produced(self, name: str | None = None) -> list[tuple[str, int, Any, int]]:
+        """(name, ns, value, status) of everything that the server produced."""
+        rows = self.ask("produced")["produced"]
+        return [
+            (n, (int(t) - EPOCH_TICKS) * 100, value, status) for n, t, value, status, _ in rows if name in (None, n)
+        ]
+
+    def unacknowledged(self) -> list[int]:
+        return [n for s in self.ask("subscriptions")["subscriptions"] for n in s["unacknowledged"]]
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            for pipe in (self.process.stdin, self.process.stdout):
+                assert pipe is not None
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+            self.process = None
+
+
+class Running:
+    """A source in a thread."""
+
+    def __init__(self, config: OpcuaConfig, context: SourceContext, sink: RecordingSink) -> None:
+        self.source = KIND.create(config, context, sink)
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
+        self.error: BaseException | None = None
+        self._thread.start()
+        self._started.wait()
+
+    async def _main(self) -> None:
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._started.set()
+        try:
+            await self.source.run(self._stop)
+        except BaseException as e:
+            self.error = e
+            raise
+
+    @property
+    def status(self) -> Any:
+        return self.source.status()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(10)
+        assert not self._thread.is_alive(), "the source does not stop"
+        assert self.error is None, self.error
+
+
+def bind(table: dict[str, Any]) -> OpcuaConfig:
+    def custom(kind: type, value: Any) -> Any:
+        return Duration.parse(value) if kind is Duration else kind(value)
+
+    return msgspec.convert(table, OpcuaConfig, dec_hook=custom)
+
+
+@pytest.fixture
+def interop(
+    node_opcua: Path, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
+) -> Iterator[Callable[..., Interop]]:
+    """`interop(**options)` starts a node-opcua server; see server.js."""
+    running: list[Interop] = []
+
+    def make(**options: Any) -> Interop:
+        server = Interop(node_opcua, tmp_path_factory.mktemp("interop"), free_port(), **options)
+        running.append(server)
+        return server.start()
+
+    yield make
+    for server in running:
+        server.kill()
+
+
+@pytest.fixture
+def sink() -> Iterator[RecordingSink]:
+    made = RecordingSink()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def new_sink() -> Iterator[Callable[..., RecordingSink]]:
+    made: list[RecordingSink] = []
+
+    def make(**options: Any) -> RecordingSink:
+        made.append(RecordingSink(**options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> SourceContext:
+    return SourceContext(
+        name="opcua-0", agent="line-3", index=0, site="drachten", area="shavers", line="3", data=tmp_path / "data"
+    )
+
+
+@pytest.fixture
+def table() -> Callable[..., OpcuaConfig]:
+    """`table(server, names, **keys)`: the configuration of a source that reads these variables."""
+
+    def make(server: Interop, names: Sequence[str | dict[str, Any]], **keys: Any) -> OpcuaConfig:
+        signals = [{"node": f"nsu={server.uri};s={n}", "name": n} if isinstance(n, str) else n for n in names]
+        defaults = {
+            "kind": "opcua", "url": server.url, "machine": "cnc-07", "security": "none", "interval": "20ms",
+            "sampling": "0ms", "keep_alive": "500ms", "retry_missing": "300ms", "queue": 1000,
+        }  # fmt: skip
+        return bind({**defaults, "signal": signals, **keys})
+
+    return make
+
+
+@pytest.fixture
+def run_source(context: SourceContext) -> Iterator[Callable[..., Running]]:
+    """`run_source(config, sink)` runs a source in a thread, and stops it at the end of the test."""
+    running: list[Running] = []
+
+    def make(config: OpcuaConfig, into: RecordingSink) -> Running:
+        running.append(Running(config, context, into))
+        return running[-1]
+
+    yield make
+    for one in running:
+        one.stop()

@@ -1,0 +1,191 @@
+// An OPC UA server whose stack we did not write (node-opcua), for tests of edge/sources/opcua.
+//
+//   node server.js '{"port": 4840, "pki": "/tmp/…", "swap": false, "noise": 0, "security": ["none", "secure"]}'
+//
+// It prints {"ready": true, …}, then answers each JSON line on stdin with one JSON line on stdout: first an event it
+// was asked for, then exactly what it produced. Times are 100 ns ticks since 1601, as text.
+"use strict";
+const path = require("path");
+const modules = process.env.NODE_OPCUA_MODULES || path.join(__dirname, "node_modules");
+const opcua = require(path.join(modules, "node-opcua"));
+const { DataType, DataValue, Variant, VariantArrayType, StatusCodes, coerceInt64, coerceUInt64 } = opcua;
+
+const options = JSON.parse(process.argv[2]);
+const URI = "urn:fieldlab:interop";
+const EPOCH = 116444736000000000n;
+const MILLION = 1000000n;
+const produced = [];
+const variables = {};
+let server, namespace, folder, lastTick = 0n;
+
+// One tick (100 ns) later than the last reading at least: each has a time of its own.
+function now() {
+  const tick = BigInt(Date.now()) * 10000n + EPOCH;
+  lastTick = tick > lastTick ? tick : lastTick + 1n;
+  return lastTick;
+}
+
+function bignum(type, value) {
+  const wide = { Int64: coerceInt64, UInt64: coerceUInt64 }[type];
+  if (!wide) return value;
+  const one = (v) => {
+    const bits = BigInt.asUintN(64, BigInt(v));
+    return [Number(bits >> 32n), Number(bits & 0xffffffffn)];
+  };
+  return Array.isArray(value) ? value.map(one) : one(value);
+}
+
+function special(value) {
+  const words = { NaN: NaN, Infinity: Infinity, "-Infinity": -Infinity };
+  return typeof value === "string" && value in words ? words[value] : value;
+}
+
+function toVariant({ type, value, dimensions }) {
+  if (type === "ExtensionObject") return new Variant({ dataType: DataType.ExtensionObject, value: new opcua.Range({ low: 0, high: 1 }) });
+  if (type === "ByteString") return new Variant({ dataType: DataType.ByteString, value: Buffer.from(value) });
+  if (type === "DateTime") return new Variant({ dataType: DataType.DateTime, value: new Date(value) });
+  if (type === "LocalizedText") return new Variant({ dataType: DataType.LocalizedText, value: opcua.coerceLocalizedText(value) });
+  const array = Array.isArray(value);
+  const typed = { Double: Float64Array, Float: Float32Array, Int32: Int32Array, UInt16: Uint16Array }[type];
+  const elements = array && typed ? typed.from(value.map(special)) : bignum(type, array ? value.map(special) : special(value));
+  const arrayType = dimensions ? VariantArrayType.Matrix : array ? VariantArrayType.Array : VariantArrayType.Scalar;
+  return new Variant({ dataType: DataType[type], arrayType, dimensions, value: elements });
+}
+
+// ticks → what node-opcua keeps: milliseconds, and picoseconds beyond them.
+function put(name, what, tick) {
+  const ticks = tick - EPOCH;
+  const status = StatusCodes[what.status || "Good"] || opcua.coerceStatusCode(what.status);
+  const dataValue = new DataValue({
+    value: toVariant(what),
+    statusCode: status,
+    sourceTimestamp: what.sourceless ? null : new Date(Number(ticks / 10000n)),
+    sourcePicoseconds: what.sourceless ? 0 : Number((ticks % 10000n) * 100000n),
+    serverTimestamp: new Date(),
+    serverPicoseconds: 0,
+  });
+  variables[name]._internal_set_dataValue(dataValue);
+  produced.push([name, String(tick), what.value, status.value, what.type]);
+}
+
+function add(name, what) {
+  variables[name] = namespace.addVariable({
+    organizedBy: folder,
+    browseName: name,
+    nodeId: `s=${name}`,
+    dataType: what.type === "ExtensionObject" ? "Range" : what.type,
+    valueRank: Array.isArray(what.value) ? (what.dimensions ? what.dimensions.length : 1) : -1,
+    arrayDimensions: what.dimensions,
+    minimumSamplingInterval: 0,
+  });
+  put(name, what, now());
+}
+
+const commands = {
+  add({ name, ...what }) {
+    add(name, what);
+  },
+  set({ name, tick, ...what }) {
+    const at = tick ? BigInt(tick) : now();
+    put(name, what, at);
+    return { tick: String(at) };
+  },
+  // `rounds` times, every `every` ms: one new value for each name. Every value and every time is different.
+  burst({ names, rounds, every, type }) {
+    return new Promise((resolve) => {
+      let round = 0;
+      const timer = setInterval(() => {
+        round += 1;
+        names.forEach((name, i) => put(name, { type, value: round + i / 1000, status: "Good" }, now()));
+        if (round === rounds) {
+          clearInterval(timer);
+          resolve({ rounds });
+        }
+      }, every);
+    });
+  },
+  remove({ name }) {
+    namespace.deleteNode(variables[name].nodeId);
+    delete variables[name];
+  },
+  produced() {
+    return { produced };
+  },
+  // What each live subscription still holds unacknowledged, and how much it has lost.
+  subscriptions() {
+    const found = [];
+    for (const session of Object.values(server.engine._sessions)) {
+      for (const s of session.publishEngine.subscriptions) {
+        found.push({
+          id: s.id,
+          items: s.monitoredItemCount,
+          unacknowledged: Array.from(s.getAvailableSequenceNumbers()),
+          pending: session.publishEngine.pendingPublishRequestCount,
+        });
+      }
+    }
+    const orphans = server.engine._orphanPublishEngine ? server.engine._orphanPublishEngine.subscriptions.length : 0;
+    return { subscriptions: found, sessions: server.engine.currentSessionCount, orphans };
+  },
+  freeze({ ms }) {
+    const end = Date.now() + ms;
+    while (Date.now() < end); // accepts, and never answers
+  },
+};
+
+async function main() {
+  const policies = { none: [opcua.SecurityPolicy.None], secure: [opcua.SecurityPolicy.Basic256Sha256, opcua.SecurityPolicy.Aes256_Sha256_RsaPss, opcua.SecurityPolicy.Aes128_Sha256_RsaOaep] };
+  const offered = (options.security || ["none", "secure"]).flatMap((name) => policies[name] || [opcua.SecurityPolicy[name]]);
+  const modes = offered.includes(opcua.SecurityPolicy.None) ? [opcua.MessageSecurityMode.None] : [];
+  if (offered.some((p) => p !== opcua.SecurityPolicy.None)) modes.push(opcua.MessageSecurityMode.Sign, opcua.MessageSecurityMode.SignAndEncrypt);
+  const certificates = new opcua.OPCUACertificateManager({ rootFolder: options.pki, automaticallyAcceptUnknownCertificate: options.accept !== false });
+  await certificates.initialize();
+  server = new opcua.OPCUAServer({
+    port: options.port,
+    hostname: "127.0.0.1",
+    resourcePath: "/interop",
+    serverCertificateManager: certificates,
+    userCertificateManager: certificates,
+    securityPolicies: offered,
+    securityModes: modes,
+    allowAnonymous: options.anonymous !== false,
+    userManager: { isValidUser: (user, password) => user === "reader" && password === "secret" },
+    serverInfo: { applicationUri: "urn:fieldlab:interop:server" },
+    serverCapabilities: {
+      maxSessions: 20,
+      operationLimits: { maxMonitoredItemsPerCall: options.itemsPerCall || 500, maxNodesPerRead: 2000 },
+    },
+    alternateHostname: "127.0.0.1",
+  });
+  await server.initialize();
+  const addressSpace = server.engine.addressSpace;
+  const others = Array.from({ length: options.noise || 0 }, (_, i) => `urn:fieldlab:noise:${i}`);
+  if (options.swap) others.forEach((uri) => addressSpace.registerNamespace(uri));
+  namespace = addressSpace.registerNamespace(URI);
+  if (!options.swap) others.forEach((uri) => addressSpace.registerNamespace(uri));
+  folder = namespace.addFolder(addressSpace.rootFolder.objects, { browseName: "Machine" });
+  for (const [name, what] of Object.entries(options.variables || {})) add(name, what);
+  await server.start();
+  console.log(JSON.stringify({ ready: true, uri: URI, namespaces: addressSpace.getNamespaceArray().map((n) => n.namespaceUri) }));
+  let text = "";
+  process.stdin.on("data", async (chunk) => {
+    text += chunk;
+    for (let end = text.indexOf("\n"); end >= 0; end = text.indexOf("\n")) {
+      const { command, ...rest } = JSON.parse(text.slice(0, end));
+      text = text.slice(end + 1);
+      let answer;
+      try {
+        answer = (await commands[command](rest)) || {};
+      } catch (error) {
+        answer = { error: String(error.stack || error) };
+      }
+      console.log(JSON.stringify(answer));
+    }
+  });
+  process.stdin.on("end", () => process.exit(0));
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});
