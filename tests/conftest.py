@@ -355,3 +355,20 @@ def _factory(factory: pytest.TempPathFactory, kind: Callable[..., S], name: str)
     finally:
         for made in running:
             made.kill()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The time of each suite, that is of each folder or file directly below tests/."""
+    seconds: dict[str, float] = {}
+    tests: dict[str, set[str]] = {}
+    for outcome in ("passed", "failed", "error", "skipped", ""):  # "" holds set-up and tear-down
+        for report in terminalreporter.getreports(outcome):
+            if isinstance(report, pytest.TestReport):
+                suite = Path(report.nodeid.partition("::")[0]).parts[1:2]
+                name = suite[0] if suite else report.nodeid
+                seconds[name] = seconds.get(name, 0.0) + report.duration
+                tests.setdefault(name, set()).add(report.nodeid)
+    if seconds:
+        terminalreporter.section("time of each suite")
+    for name, spent in sorted(seconds.items(), key=lambda item: -item[1]):
+        terminalreporter.line(f"{spent:8.1f} s {len(tests[name]):6d} tests  {name}")

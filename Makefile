@@ -1,0 +1,45 @@
+# make demo    simulated machines, agent, charts and board on this machine:  make demo ARGS="--seconds 30 --headless --json"
+# make test    formatting, lint, types, walls, then every test:              make test ARGS="-k journal"
+# make check   formatting, lint, types and walls only: the seconds between two thoughts
+# make format  formats the code and mends what lint can mend
+# make clean   removes .venv and everything else that git ignores below it
+#
+# Needs Python 3.11 or newer and nothing else; PYTHON names one. Set-up chatter goes to stderr.
+
+PYTHON ?=
+ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format clean
+
+help:
+	@sed -n '/^$$/q;s/^# \{0,1\}//p' Makefile
+
+# A stamp for each set of extras: a second run starts at once, and a changed requirement installs again.
+.venv/.ready-demo: pyproject.toml constraints.txt tools/venv
+	@tools/venv demo $(PYTHON)
+	@touch $@
+
+.venv/.ready-dev: pyproject.toml constraints.txt tools/venv
+	@tools/venv test,lint $(PYTHON)
+	@touch $@ .venv/.ready-demo
+
+demo: .venv/.ready-demo
+	@$(BIN)/fieldlab demo $(ARGS)
+
+check: .venv/.ready-dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest -q tests/test_walls.py
+
+test: check
+	@$(BIN)/pytest --durations=10 $(ARGS)
+
+format: .venv/.ready-dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
