@@ -170,13 +170,9 @@ class Agent:
             raise in_file(self._config, e, configured) from e
 
     def _analytics(self) -> AnalyticsConfig:
-        machines = {part.machine for part in self._config.parts}
         charted = [glob for chart in self._config.charts for glob in chart.signals]
-        known = [
-            info
-            for info in self._catalog.infos()
-            if info.key.place.machine in machines or any(fnmatchcase(info.key.short, glob) for glob in charted)
-        ]
+        charted += [f"{part.machine}/*" for part in self._config.parts]
+        known = [info for info in self._catalog.infos() if any(fnmatchcase(info.key.short, glob) for glob in charted)]
         return msgspec.structs.replace(self._config.analytics(), signals=tuple(known))
 
     def _tell(self, info: SignalInfo) -> None:

@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import structlog
-from analytics.engine import KINDS, Engine, config_hash
+from analytics.engine import KINDS, Engine
 
-from analytics.config import AnalyticsConfig
+from analytics.config import AnalyticsConfig, config_hash
 from fieldlab.model import Control
 from fieldlab.model.record import Row
 from ingest.forwarder import ConsumerStatus
@@ -50,11 +51,9 @@ class Judge:
         """Put the configuration into the journal, if the charts are not yet judged by it."""
         config = self._config()
         if self._engine.config_hash != config_hash(config):
-            await asyncio.wrap_future(
-                self._journal.write(
-                    [Control(time=time.time_ns(), action="configure", by="agent", detail=config.to_builtins())]
-                )
-            )
+            detail = msgspec.to_builtins(config)
+            control = Control(time=time.time_ns(), action="configure", by="agent", detail=detail)
+            await asyncio.wrap_future(self._journal.write([control]))
 
     def wake(self) -> None:
         """Say that the journal has more; to be called in the event loop."""
