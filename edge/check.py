@@ -1,31 +1,43 @@
 """Preflight: everything that an agent would need, tried without disturbing a running one."""
 
+import asyncio
 from fnmatch import fnmatchcase
+from typing import Literal
 
-from edge.config import AgentConfig
+from edge.config import AgentConfig, in_file
 from edge.sources import load_kind as load_source
 from edge.sources.base import CheckLine
+from fieldlab.errors import ConfigError
 from ingest.stores import load_kind as load_store
 
 
 async def check(config: AgentConfig) -> list[CheckLine]:
-    """Every line of `fieldlab check`, sources first."""
+    """Every line of `fieldlab check`, sources first.
+
+    Raises:
+        ConfigError: if a source's or store's table makes no sense as a whole.
+    """
     lines: list[CheckLine] = []
     for index, source in enumerate(config.sources):
-        lines += await load_source(source.kind).check(source.config, config.source_context(index))
+        try:
+            lines += await load_source(source.kind).check(source.config, config.source_context(index))
+        except ConfigError as e:
+            raise in_file(config, e, source) from e
     for index, store in enumerate(config.stores):
-        lines += load_store(store.kind).check(store.config, config.store_context(index))
-    lines += _globs(config, lines)
-    return lines
+        context = config.store_context(index)
+        found = await asyncio.to_thread(load_store(store.kind).check, store.config, context)
+        lines += [CheckLine(level=line.level, subject=context.name, text=line.text) for line in found]
+    return lines + _globs(config, lines)
 
 
 def _globs(config: AgentConfig, lines: list[CheckLine]) -> list[CheckLine]:
-    """A glob that matches no signal that was found."""
+    """Globs that match no signal that was found; a broker without traffic is no reason to fail."""
     found = {str(line.data["signal"]) for line in lines if "signal" in line.data}
+    level: Literal["fail", "warn"] = "fail" if found and all(line.level == "ok" for line in lines) else "warn"
     asked = [(f"signal[{i}].match", rule.match) for i, rule in enumerate(config.rules)]
     asked += [(f"chart[{i}].signals", glob) for i, chart in enumerate(config.charts) for glob in chart.signals]
     return [
-        CheckLine(level="fail", subject=key, text=f"{glob!r} matches none of the {len(found)} signals found")
+        CheckLine(level=level, subject=key, text=f"{glob!r} matches none of the {len(found)} signals found")
         for key, glob in asked
         if not any(fnmatchcase(signal, glob) for signal in found)
     ]
