@@ -1,0 +1,175 @@
+// Everything but the charts: what each answer of the board looks like as elements.
+
+import { $, h, put, sync } from "./dom.js";
+import { MARKS, bytes, count, duration, exact, quantity, rule, time, value } from "./words.js";
+
+const FIRST_SIGNALS = 8; // of a machine, before the rest folds away
+const raw = (x) => (x === null || x === undefined ? "" : String(x));
+const stamp = (ms) => h("time", { datetime: exact(ms), title: exact(ms) }, time(ms));
+const age = (ms) => h("time", { "data-age": ms, datetime: exact(ms), title: exact(ms) });
+const mark = (name) => h("span", { class: "mark", "aria-hidden": "true" }, MARKS[name] ?? "");
+
+export function machines(rows) {
+  sync($("machine-list"), rows, (m) => m.path, machine);
+  $("machine-none").hidden = rows.length > 0;
+  const running = rows.filter((m) => /^(running|run|execute|busy|active|printing)$/i.test(m.state)).length;
+  put($("sum-machines"), rows.length ? `${count(rows.length)}` : "0");
+  $("sum-machines").dataset.note = rows.some((m) => m.state) ? `${running} running` : "";
+}
+
+function machine(m) {
+  const open = m.open
+    ? h("p", { class: m.alarms ? "alarm" : "warning" }, mark(m.alarms ? "alarm" : "warning"), ` ${m.open} open finding${m.open > 1 ? "s" : ""}`)
+    : h("p", { class: "quiet" }, "no open findings");
+  const first = m.signals.slice(0, FIRST_SIGNALS).map(signal);
+  const rest = m.signals.slice(FIRST_SIGNALS).map(signal);
+  const left = m.signal_count - m.signals.length;
+  return h("li", { class: "machine", "data-path": m.path },
+    h("header", {},
+      h("h3", { title: m.path }, m.machine),
+      h("p", { class: "state", "data-state": m.state }, m.state || "state unknown")),
+    h("div", { class: "line" }, open, h("p", { class: "quiet" }, m.last_data === null ? "no data yet" : "data ", m.last_data === null ? null : age(m.last_data))),
+    h("dl", { class: "signals" }, first),
+    rest.length ? h("details", {}, h("summary", {}, `${rest.length + left} more signals`), h("dl", { class: "signals" }, rest)) : null);
+}
+
+/** A name that may wrap after an underscore or a dot. */
+const breakable = (name) => name.split(/(?<=[_.])/).flatMap((piece, i) => (i ? [h("wbr"), piece] : [piece]));
+
+function signal(s) {
+  const out = s.value !== null && s.value !== undefined && ((s.usl !== null && s.value > s.usl) || (s.lsl !== null && s.value < s.lsl));
+  const shown = s.time === undefined ? "–" : s.quality === "Bad" ? "Bad" : s.text || quantity(s.value, s.unit, 5);
+  const note = s.quality === "Uncertain" ? " uncertain" : out ? " out of spec" : "";
+  return h("div", { class: s.quality === "Bad" || out ? "warning" : null },
+    h("dt", {}, breakable(s.name)),
+    h("dd", { "data-signal": s.name, "data-value": raw(s.text || s.value), title: s.time === undefined ? null : exact(s.time) },
+      shown, note ? h("small", {}, note) : null));
+}
+
+let announced = null; // ids of the findings that were shown before
+
+export function findings(data) {
+  sync($("finding-list"), data.rows, (f) => f.id, finding);
+  $("finding-none").hidden = data.rows.length > 0;
+  more($("finding-more"), data, "findings");
+  put($("sum-findings"), count(data.open) + (data.capped ? "+" : ""));
+  const alarms = data.rows.filter((f) => f.state !== "cleared" && f.severity === "alarm").length;
+  $("sum-findings").dataset.note = data.open ? `${alarms} alarm${alarms === 1 ? "" : "s"}` : "";
+  $("sum-findings").className = alarms ? "alarm" : data.open ? "warning" : "";
+  const fresh = announced === null ? [] : data.rows.filter((f) => f.state === "raised" && !announced.has(f.id));
+  announced = new Set(data.rows.map((f) => f.id));
+  if (fresh.length) {
+    const f = fresh[0];
+    const others = fresh.length > 1 ? `, and ${fresh.length - 1} more` : "";
+    put($("news"), `New ${f.severity} on ${f.machine}, ${f.signal}: ${rule(f.rule)}${others}.`);
+  }
+}
+
+function finding(f) {
+  const cleared = f.state === "cleared";
+  const facts = [
+    h("span", {}, `${f.machine}/${f.signal}`),
+    h("span", {}, h("span", { "data-value": raw(f.statistic) }, quantity(f.statistic, f.unit)), " against ", h("span", { "data-value": raw(f.limit) }, quantity(f.limit, f.unit))),
+    f.part ? h("span", {}, `part ${f.part}`) : null,
+    h("span", {}, `chart ${f.chart}, limits v${f.limits_version}`),
+  ];
+  return h("li", { class: cleared ? "cleared" : f.severity, "data-id": f.id, "data-state": f.state },
+    h("p", { class: "head" }, mark(f.severity), h("strong", {}, ` ${f.severity}`), h("span", { class: "state" }, f.state), stamp(f.time)),
+    h("p", { class: "rule" }, rule(f.rule)),
+    f.detail ? h("p", { class: "detail" }, f.detail) : null,
+    h("p", { class: "facts" }, facts));
+}
+
+export function parts(data) {
+  sync($("part-list"), data.rows, (p) => `${p.path}/${p.id}`, part);
+  $("part-none").hidden = data.rows.length > 0;
+  more($("part-more"), data, "parts");
+  put($("sum-parts"), count(data.total) + (data.capped ? "+" : ""));
+  $("sum-parts").dataset.note = data.total ? `${count(data.pass)} pass, ${count(data.suspect)} suspect, ${count(data.fail)} fail` : "";
+}
+
+function part(p) {
+  const lots = Object.entries(p.genealogy).map(([name, text]) => `${name} ${text}`).join(", ");
+  // The roles hold where a narrow page lays the row out as a block.
+  return h("tr", { role: "row", class: p.verdict, "data-id": p.id, "data-verdict": p.verdict },
+    h("th", { role: "rowheader", scope: "row", title: lots || null }, p.id, p.revision > 1 ? h("small", {}, ` rev. ${p.revision}`) : null),
+    h("td", { role: "cell", class: "verdict" }, mark(p.verdict), ` ${p.verdict}`),
+    h("td", { role: "cell", class: "n", "data-value": raw(p.score) }, p.score.toFixed(2)),
+    h("td", { role: "cell", class: "reasons" }, p.reasons.length ? p.reasons.join("; ") : "–"),
+    h("td", { role: "cell" }, p.machine),
+    h("td", { role: "cell", class: "n" }, stamp(p.time)));
+}
+
+function more(node, data, what) {
+  const left = data.total - data.rows.length;
+  node.hidden = left <= 0 && !data.capped;
+  put(node, `The newest ${data.rows.length} of ${data.capped ? "more than " : ""}${count(data.total)} ${what}.`);
+}
+
+const COUNTS = ["received", "committed", "stored", "kept", "bad", "duplicate", "rejected", "overflow", "dead", "lost"];
+const TROUBLE = new Set(["rejected", "overflow", "dead", "lost"]);
+
+function counts(row) {
+  return COUNTS.map((name) => h("td", {
+    class: `n${TROUBLE.has(name) && row[name] > 0 ? " alarm" : ""}`, "data-count": name, "data-value": raw(row[name]),
+  }, TROUBLE.has(name) && row[name] > 0 ? "▲ " : "", count(row[name])));
+}
+
+export function trust(data) {
+  put($("agent"), data.agent);
+  document.title = data.agent ? `${data.agent} · Fieldlab` : "Fieldlab";
+  const total = { guarantee: "all", signals: data.signal_count, ...data.totals };
+  sync($("guarantee-list"), [...data.guarantees, total], (g) => g.guarantee, (g) =>
+    h("tr", { class: g === total ? "total" : null, "data-guarantee": g.guarantee },
+      h("th", { scope: "row" }, g.guarantee || "not known"), h("td", { class: "n" }, count(g.signals)), counts(g)));
+  put($("signal-count"), `(${count(data.signal_count)})`);
+  put($("sum-kept"), count(data.totals.kept));
+  put($("sum-lost"), count(data.totals.lost));
+  $("sum-lost").dataset.value = raw(data.totals.lost);
+  $("sum-lost").className = data.totals.lost > 0 ? "alarm" : "";
+  $("sum-lost").dataset.note = data.guarantees.filter((g) => g.guarantee).map((g) => `${g.signals} ${g.signals === 1 ? "signal" : "signals"} ${g.guarantee}`).join(", ");
+  sync($("cursor-list"), data.consumers, (c) => c.name, cursor);
+  $("cursor-none").hidden = data.consumers.length > 0;
+  sync($("source-list"), data.sources, (s) => s.name, source);
+  $("source-none").hidden = data.sources.length > 0;
+  journal(data.journal);
+}
+
+export function ledger(rows) {
+  sync($("signal-list"), rows, (r) => r.signal, (r) =>
+    h("tr", { "data-signal": r.signal }, h("th", { scope: "row" }, r.signal), h("td", {}, r.guarantee || "not known"), counts(r)));
+}
+
+function cursor(c) {
+  const [word, style] = c.error ? [`▲ ${c.error}`, "alarm"] : c.holding ? ["◆ holding: journal is kept for it", "warning"] : ["working", ""];
+  return h("tr", { "data-name": c.name }, h("th", { scope: "row" }, c.name), h("td", { class: `what ${style}` }, word),
+    h("td", { class: "n" }, duration(c.lag_seconds)),
+    h("td", { class: "n", "data-value": raw(c.lag_readings) }, count(c.lag_readings)),
+    h("td", { class: "n", "data-value": raw(c.lag_records) }, count(c.lag_records)),
+    h("td", { class: "n", "data-value": raw(c.position) }, count(c.position)));
+}
+
+function source(s) {
+  const missing = s.missing.length ? `◆ missing: ${s.missing.join(", ")}` : "";
+  const [word, style] = !s.connected ? [`▲ ${s.error || "not connected"}`, "alarm"] : s.error ? [`◆ ${s.error}`, "warning"] : missing ? [missing, "warning"] : ["connected", ""];
+  const signals = Array.isArray(s.signals) ? s.signals.length : s.signals;
+  return h("tr", { "data-name": s.name }, h("th", { scope: "row" }, s.name, s.kind ? h("small", {}, ` ${s.kind}`) : null),
+    h("td", { class: `what ${style}` }, word), h("td", { class: "n" }, count(signals)),
+    h("td", { class: "n" }, s.last_data === null ? "–" : age(s.last_data)), h("td", { class: "address" }, s.url ?? ""));
+}
+
+function journal(j) {
+  const known = Object.keys(j).length > 0;
+  const set_aside = j.set_aside ? ` ▲ ${count(j.set_aside)} damaged parts set aside.` : "";
+  const full = typeof j.full === "number" ? `, ${value(j.full * 100, 3)}\u00a0% full` : j.full ? " ▲ full" : "";
+  put($("journal"), known ? `Journal: ${bytes(j.bytes)}, ${count(j.records)} records, at position ${count(j.position)}${full}.${set_aside}` : "");
+}
+
+/** Bring every age up to date. `now` is the agent's clock, ms. */
+export function tick(now) {
+  for (const node of document.querySelectorAll("[data-age]")) {
+    const seconds = (now - Number(node.dataset.age)) / 1000;
+    put(node, seconds < 1.5 ? "now" : `${duration(seconds)} ago`);
+    node.classList.toggle("warning", seconds > 30);
+  }
+}

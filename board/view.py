@@ -1,0 +1,224 @@
+"""Turns rows of the store and the agent's status into what the page shows. Times leave as milliseconds UTC."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from fieldlab.model import Finding, MachineState, Place, SignalInfo, SignalKey, Verdict
+from fieldlab.model.status import BAD, UNCERTAIN
+
+MAX_ROWS = 200  # findings and parts in one answer
+MAX_SIGNALS = 500  # signals of one machine, and signals in the ledger, in one answer
+COUNTS = ("received", "committed", "stored", "bad", "duplicate", "rejected", "overflow", "dead", "lost")
+WORST_FIRST = ("lost", "dead", "overflow", "rejected", "bad")
+
+
+class Latest:
+    """The newest reading of one signal."""
+
+    __slots__ = ("status", "text", "time", "value")
+
+    def __init__(self, time: int, value: float | None, status: int, text: str = "") -> None:
+        self.time = time
+        self.value = value
+        self.status = status
+        self.text = text
+
+
+def milliseconds(ns: int) -> float:
+    """Nanoseconds as the milliseconds that JavaScript counts in, microseconds kept."""
+    return ns // 1000 / 1000
+
+
+def is_open(finding: Finding) -> bool:
+    """Whether somebody still has to look at it."""
+    return finding.state != "cleared"
+
+
+def machines(
+    infos: Iterable[SignalInfo],
+    states: Iterable[MachineState],
+    findings: Iterable[Finding],
+    latest: Mapping[SignalKey, Latest],
+) -> list[dict[str, Any]]:
+    """Every machine: its state, when it last spoke, its open findings and its newest values."""
+    of_place: dict[Place, list[SignalInfo]] = {}
+    for info in infos:
+        of_place.setdefault(info.key.place, []).append(info)
+    state_of = {state.place: state for state in states}
+    open_of: Counter[Place] = Counter()
+    alarms_of: Counter[Place] = Counter()
+    for finding in findings:
+        of_place.setdefault(finding.place, [])
+        if is_open(finding):
+            open_of[finding.place] += 1
+            alarms_of[finding.place] += finding.severity == "alarm"
+    rows = []
+    for place in sorted({*of_place, *state_of}):
+        here = sorted(of_place.get(place, ()), key=lambda info: info.key.name)
+        spoken = [latest[info.key].time for info in here if info.key in latest]
+        state = state_of.get(place)
+        rows.append(
+            {
+                "path": place.path,
+                "machine": place.machine,
+                "state": state.state if state else "",
+                "since": milliseconds(state.time) if state else None,
+                "last_data": milliseconds(max(spoken)) if spoken else None,
+                "open": open_of[place],
+                "alarms": alarms_of[place],
+                "signal_count": len(here),
+                "signals": [_signal(info, latest.get(info.key)) for info in here[:MAX_SIGNALS]],
+            }
+        )
+    return rows
+
+
+def _signal(info: SignalInfo, latest: Latest | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": info.key.name, "unit": info.unit, "lsl": info.lsl, "usl": info.usl}
+    if latest is not None:
+        row |= {
+            "time": milliseconds(latest.time),
+            "value": latest.value,
+            "text": latest.text or _state_text(info, latest.value),
+            "quality": quality(latest.status),
+        }
+    return row
+
+
+def _state_text(info: SignalInfo, value: float | None) -> str:
+    return info.states.get(f"{value:g}", "") if info.states and value is not None else ""
+
+
+def quality(status: int) -> str:
+    """Good, Uncertain or Bad: the top two bits of an OPC UA StatusCode (Part 4, 7.39)."""
+    if status & BAD:
+        return "Bad"
+    return "Uncertain" if status & UNCERTAIN else "Good"
+
+
+def findings(rows: Sequence[Finding], units: Mapping[SignalKey, str], *, capped: bool) -> dict[str, Any]:
+    """The newest findings, open ones first.
+
+    Args:
+        rows: newest first.
+        units: signal → unit.
+        capped: whether the store may hold more than `rows`.
+    """
+    first = sorted(rows, key=lambda f: not is_open(f))[:MAX_ROWS]
+    return {
+        "open": sum(map(is_open, rows)),
+        "total": len(rows),
+        "capped": capped,
+        "rows": [
+            {
+                "id": f.id,
+                "revision": f.revision,
+                "time": milliseconds(f.time),
+                "path": f.place.path,
+                "machine": f.place.machine,
+                "signal": f.signal,
+                "chart": f.chart,
+                "rule": f.rule,
+                "state": f.state,
+                "severity": f.severity,
+                "statistic": f.statistic,
+                "limit": f.limit,
+                "unit": units.get(SignalKey(f.place, f.signal), ""),
+                "limits_version": f.limits_version,
+                "part": f.part,
+                "detail": f.detail,
+            }
+            for f in first
+        ],
+    }
+
+
+def parts(rows: Sequence[Verdict], *, capped: bool) -> dict[str, Any]:
+    """The newest parts with their verdicts.
+
+    Args:
+        rows: newest first.
+        capped: whether the store may hold more than `rows`.
+    """
+    verdicts = Counter(v.verdict for v in rows)
+    return {
+        "total": len(rows),
+        "capped": capped,
+        "pass": verdicts["pass"],
+        "suspect": verdicts["suspect"],
+        "fail": verdicts["fail"],
+        "rows": [
+            {
+                "id": v.id,
+                "revision": v.revision,
+                "time": milliseconds(v.time),
+                "seconds": (v.time - v.start) / 1e9 if v.start else None,
+                "path": v.place.path,
+                "machine": v.place.machine,
+                "verdict": v.verdict,
+                "score": v.score,
+                "reasons": v.reasons,
+                "genealogy": v.genealogy,
+            }
+            for v in rows[:MAX_ROWS]
+        ],
+    }
+
+
+def ledger(
+    status: Mapping[str, Any], infos: Iterable[SignalInfo], counts: Mapping[SignalKey, int]
+) -> list[dict[str, Any]]:
+    """One row a signal: the agent's counts, and under `kept` what the store itself answers; worst first."""
+    rows: dict[str, dict[str, Any]] = {}
+    for given in status.get("ledger_signals") or ():
+        name = str(given.get("signal", "?"))
+        rows[name] = {
+            "signal": name,
+            "guarantee": given.get("guarantee", ""),
+            **{c: given.get(c) for c in COUNTS},
+            "kept": 0,
+        }
+    kinds = {info.key: info.guarantee for info in infos}
+    for key in {*kinds, *counts}:
+        name = key.path if key.path in rows else key.short
+        row = rows.setdefault(name, {"signal": name, "guarantee": "", **dict.fromkeys(COUNTS), "kept": 0})
+        row["guarantee"] = row["guarantee"] or kinds.get(key, "")
+        row["kept"] += counts.get(key, 0)
+    return sorted(rows.values(), key=lambda r: ([-(r[c] or 0) for c in WORST_FIRST], r["signal"]))
+
+
+def trust(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Totals, the same by guarantee, every cursor, the sources and the journal."""
+    groups: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        group = groups.setdefault(row["guarantee"], {"guarantee": row["guarantee"], "signals": 0, "kept": 0})
+        group["signals"] += 1
+        group["kept"] += row["kept"]
+        for count in COUNTS:
+            if row[count] is not None:
+                group[count] = group.get(count, 0) + row[count]
+    totals = status.get("ledger") or {}
+    return {
+        "agent": status.get("agent", ""),
+        "totals": {c: totals.get(c) for c in COUNTS} | {"kept": sum(r["kept"] for r in rows)},
+        "guarantees": [groups[name] for name in sorted(groups)],
+        "signal_count": len(rows),
+        "consumers": list(status.get("consumers") or ())[:MAX_ROWS],
+        "sources": [
+            {
+                **{k: s.get(k) for k in ("name", "kind", "url", "connected", "error", "signals")},
+                "missing": _names(s.get("missing")),
+                "last_data": milliseconds(s["last_data"]) if s.get("last_data") else None,
+            }
+            for s in list(status.get("sources") or ())[:MAX_ROWS]
+        ],
+        "journal": status.get("journal") or {},
+    }
+
+
+def _names(missing: Any) -> list[str]:
+    """The missing signals, whether the source counts or names them."""
+    if isinstance(missing, list | tuple):
+        return [str(m) for m in missing[:20]]
+    return [f"{missing} signals"] if missing else []
