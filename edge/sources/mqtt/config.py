@@ -1,0 +1,162 @@
+"""The `[[source]] kind = "mqtt"` table, and what in it makes no sense."""
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from edge.sources.base import SourceContext
+from edge.sources.mqtt.topics import TopicTemplate, check_filter
+from fieldlab.config import Duration
+from fieldlab.errors import ConfigError
+
+BUILT_FORMATS = ("json",)
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One broker, and how its topics and payloads are read.
+
+    Attributes:
+        kind: `mqtt`.
+        url: `mqtt://host:1883` or, with TLS, `mqtts://host:8883`.
+        username: absent: anonymous.
+        password_file: a file that only its owner can read.
+        ca_file: who signed the broker's certificate; absent: the system's authorities.
+        cert_file: the client's certificate.
+        key_file: its private key.
+        server_name: the name in the broker's certificate, where it is not the host of `url`.
+        format: the dialect of the payloads.
+        topics: filters to subscribe to, `$share/GROUP/…` included; absent: made from `topic`.
+        topic: where site, area, line, machine and signal stand in a topic; the rest is taken from `[place]`.
+        machine: the machine, where the topic does not name it.
+        value: dotted path of the value; empty: the payload is the value.
+        time: dotted path of the time; where the payload has none, it is the time of arrival.
+        status: dotted path of the OPC UA StatusCode; where the payload has none, Good.
+        session: `persistent`: the broker keeps messages while the agent is away.
+        session_expiry: how long it keeps them (MQTT 5 only; with 3.1.1 the broker decides).
+        protocol: MQTT version.
+        client_id: absent: agent name and index of the source.
+        in_flight: unacknowledged messages at most; beyond them the socket is not read.
+        keepalive: seconds between signs of life, whole.
+        guarantee: say `from-receipt` where publishers are known to use QoS 0; absent: found out from the messages.
+    """
+
+    kind: Literal["mqtt"] = "mqtt"
+    url: str
+    username: str = ""
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    server_name: str = ""
+    format: str = "json"
+    topics: tuple[str, ...] = ()
+    topic: str = "fieldlab/{site}/{area}/{line}/{machine}/{signal}"
+    machine: str = ""
+    value: str = "value"
+    time: str = "ts"
+    status: str = "status"
+    session: Literal["persistent", "clean"] = "persistent"
+    session_expiry: Duration = Duration(30 * 86400)
+    protocol: Literal["5", "3.1.1"] = "5"
+    client_id: str = ""
+    in_flight: int = 2000
+    keepalive: Duration = Duration(30)
+    guarantee: Literal["end-to-end", "from-receipt"] = "end-to-end"
+
+
+class Broker(msgspec.Struct, frozen=True):
+    """Where a broker is."""
+
+    host: str
+    port: int
+    tls: bool
+
+    @property
+    def url(self) -> str:
+        """`mqtt://host:port`, without secrets."""
+        return f"mqtt{'s' if self.tls else ''}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def parse_url(url: str) -> Broker:
+    """Read `mqtt://host[:port]` or `mqtts://host[:port]`.
+
+    Raises:
+        ConfigError: if it is anything else, or holds a user or a password.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as e:
+        raise ConfigError(f"{url!r} is not a URL: {e}", key="url") from None
+    if parts.scheme not in _PORTS or not host or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ConfigError("must be written mqtt://host:1883, or mqtts://host:8883 for TLS", key="url")
+    if "@" in parts.netloc:
+        raise ConfigError("may not hold a user or password; use `username` and `password_file`", key="url")
+    return Broker(host, _PORTS[parts.scheme] if port is None else port, parts.scheme == "mqtts")
+
+
+def filters_of(config: MqttConfig) -> tuple[str, ...]:
+    """The filters to subscribe to, without repetitions, in the configuration's order."""
+    return tuple(dict.fromkeys(config.topics)) or (TopicTemplate(config.topic).filter,)
+
+
+def client_id_of(config: MqttConfig, context: SourceContext) -> str:
+    """The client id: who the broker thinks that we are, so also the name of our session."""
+    return config.client_id or f"{context.agent}-{context.index}"
+
+
+def validate(config: MqttConfig, context: SourceContext) -> None:
+    """Refuse what makes no sense as a whole.
+
+    Raises:
+        ConfigError: with the key within the table.
+    """
+    broker = parse_url(config.url)
+    if config.format not in BUILT_FORMATS:
+        built = ", ".join(BUILT_FORMATS)
+        raise ConfigError(f"{config.format!r} is not built yet; this version reads: {built}", key="format")
+    _validate_tls(config, broker)
+    if config.password_file is not None and not config.username:
+        raise ConfigError("needs `username` beside it", key="password_file")
+    _validate_topics(config, context)
+    if not 1 <= config.in_flight <= 65535:
+        raise ConfigError("must be 1 to 65535", key="in_flight")
+    if not 1 <= config.keepalive <= 65535:
+        raise ConfigError("must be 1s to 18h", key="keepalive")
+    if len(client_id_of(config, context).encode()) > 65535:
+        raise ConfigError("is too long", key="client_id")
+
+
+def _validate_tls(config: MqttConfig, broker: Broker) -> None:
+    for key in ("ca_file", "cert_file", "key_file"):
+        file: Path | None = getattr(config, key)
+        if file is not None and not file.is_file():
+            raise ConfigError(f"there is no file {file}", key=key)
+        if file is not None and not broker.tls:
+            raise ConfigError("needs TLS: write mqtts:// in `url`", key=key)
+    if config.server_name and not broker.tls:
+        raise ConfigError("needs TLS: write mqtts:// in `url`", key="server_name")
+    if config.key_file is not None and config.cert_file is None:
+        raise ConfigError("needs `cert_file` beside it", key="key_file")
+
+
+def _validate_topics(config: MqttConfig, context: SourceContext) -> None:
+    try:
+        template = TopicTemplate(config.topic)
+    except ValueError as e:
+        raise ConfigError(str(e), key="topic") from None
+    if "signal" not in template.levels:
+        raise ConfigError("must hold {signal}", key="topic")
+    defaults = {"site": context.site, "area": context.area, "line": context.line, "machine": config.machine}
+    for level, default in defaults.items():
+        if level not in template.levels and not default:
+            remedy = "write `machine`" if level == "machine" else f"write `{level}` in [place]"
+            raise ConfigError(f"does not hold {{{level}}}; add it, or {remedy}", key="topic")
+    for i, each in enumerate(config.topics):
+        try:
+            check_filter(each)
+        except ValueError as e:
+            raise ConfigError(str(e), key=f"topics[{i}]") from None

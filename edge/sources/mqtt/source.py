@@ -1,0 +1,395 @@
+"""Reads one broker: messages into batches, acknowledged after the journal has them.
+
+A thread of its own does everything but the journal's work: wait for the socket, let the kernel gather packets for
+2 ms, read what is there, give it to the journal as one batch, and acknowledge, in order, what the journal has on disk.
+"""
+
+import asyncio
+import contextlib
+import random
+import select
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import structlog
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.sources.base import Sink, SourceContext, SourceStatus
+from edge.sources.mqtt.client import MqttClient, refusal, unreachable
+from edge.sources.mqtt.config import MqttConfig, client_id_of, filters_of, parse_url, validate
+from edge.sources.mqtt.dialect import JsonDialect
+from edge.sources.mqtt.intake import Intake
+from edge.sources.mqtt.pending import Pending
+from edge.sources.mqtt.session import SessionFile
+from edge.sources.mqtt.tls import tls_context
+from fieldlab.errors import ConfigError
+from fieldlab.model import Batch
+from fieldlab.model.status import BAD_NO_COMMUNICATION
+from fieldlab.secrets import read_secret
+
+_log = structlog.get_logger()
+
+_GATHER = 0.002  # s: the cost is the wakeup for each packet, not the packet
+_PASS_MESSAGES = 1000
+_PASS_OCTETS = 8_000_000
+_PENDING_OCTETS = 64_000_000
+_ANSWER = 10.0  # s: for CONNACK and SUBACK
+_BACK_OFF = (0.5, 10.0)  # s: first and longest
+_STEADY = 5.0  # s: a connection that lasted so long was a good one
+_FLAPS = 3  # so many short ones in a row are no accident
+_FAREWELL = 5.0  # s: at a stop, for the journal to finish what it has
+
+
+class MqttSource:
+    """One broker; see `edge.sources.base.Source`.
+
+    Raises:
+        ConfigError: if the table makes no sense as a whole.
+    """
+
+    def __init__(self, config: MqttConfig, context: SourceContext, sink: Sink) -> None:
+        validate(config, context)
+        self.name = context.name
+        self._config = config
+        self._sink = sink
+        self._broker = parse_url(config.url)
+        if config.password_file is not None:
+            _at("password_file", read_secret, config.password_file)
+        if self._broker.tls:
+            tls_context(config)
+        self._client_id = client_id_of(config, context)
+        self._filters = filters_of(config)
+        self._clean = config.session == "clean"
+        self._session = SessionFile(context.data / f"{self.name}.session", self._broker.url, self._client_id)
+        self._intake = Intake(self.name, JsonDialect(config, context, sink.index))
+        self._pending = Pending(self._wake)
+        self._client = MqttClient(config, self._broker, self._client_id, self._receive, clean=self._clean)
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_unsubscribe = self._on_unsubscribe
+        self._client.on_disconnect = self._on_disconnect
+        self._stopping = threading.Event()
+        self._woken = False
+        self._bell, self._ear = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ear.setblocking(False)
+        self._connected = False
+        self._answered = False  # whether the broker has answered our subscription
+        self._subscribed = False  # whether all filters were granted in this process
+        self._stale: tuple[str, ...] = ()
+        self._error = "not connected yet"
+        self._reason = ""  # why the broker ended the connection, if it said so
+        self._missing: dict[str, str] = {}
+        self._short = 0  # connections in a row that lasted less than `_STEADY`
+        self._connected_at = 0.0
+        self._heard: set[int] = set()  # signals with a reading since the last loss of the connection
+        self._known: set[int] = set()
+        self._last_data = 0
+        self._counters: Counter[str] = Counter(connects=0, reconnects=0, journal_refused=0, lost_points=0)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """As in `Source`."""
+        done: Future[None] = Future()
+        thread = threading.Thread(target=self._thread, args=(done,), name=self.name, daemon=True)
+        thread.start()
+        finished = asyncio.wrap_future(done)
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            waited: list[asyncio.Future[Any]] = [finished, stopped]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            self._stopping.set()
+            self._wake()
+            await asyncio.shield(finished)
+
+    def status(self) -> SourceStatus:
+        """As in `Source`."""
+        missing = dict(self._missing)
+        error = self._error
+        if self._short >= _FLAPS and time.monotonic() - self._connected_at < _STEADY:
+            error = (
+                f"the broker closed {self._short} connections in a row within {_STEADY:.0f} s each; if another client "
+                f"uses client id {self._client_id!r}, give each agent its own name, or write `client_id`"
+            )
+        elif not error and missing:
+            error = f"the broker refuses {len(missing)} subscription(s): " + "; ".join(
+                f"{k}: {v}" for k, v in missing.items()
+            )
+        counters = {**self._counters, **self._intake.counters}
+        counters |= {"acknowledgements_dropped": self._pending.dropped, "in_flight": self._pending.messages}
+        return SourceStatus(
+            name=self.name,
+            kind="mqtt",
+            url=self._broker.url,
+            connected=self._connected,
+            error=error,
+            signals=len(self._known),
+            missing=missing,
+            last_data=self._last_data,
+            counters=counters,
+        )
+
+    def _thread(self, done: Future[None]) -> None:
+        try:
+            self._live()
+        except BaseException as e:  # noqa: BLE001  # it ends `run`, which raises it
+            done.set_exception(e)
+        else:
+            done.set_result(None)
+        finally:
+            self._connected = False
+            self._client.drop()
+            with contextlib.suppress(OSError):
+                self._bell.close()
+                self._ear.close()
+
+    def _live(self) -> None:
+        """Connect, serve, and again."""
+        attempt = 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            self._reason = ""
+            try:
+                self._client.open()
+            except (OSError, ValueError, ConfigError) as e:
+                self._fail(unreachable(e, self._broker))
+            else:
+                self._serve(began + _ANSWER)
+            if self._stopping.is_set():
+                break
+            steady = self._connected and time.monotonic() - began > _STEADY
+            attempt = 0 if steady else attempt + 1
+            self._short = 0 if steady else self._short + self._connected
+            self._lose()
+            first, longest = _BACK_OFF
+            delay = min(longest, first * 2.0 ** min(attempt, 16)) * random.uniform(0.5, 1.0)  # noqa: S311  # no secret
+            self._idle(delay)
+        self._part()
+
+    def _serve(self, answer_by: float) -> None:
+        """Read and acknowledge until the connection is lost or we are to stop."""
+        client = self._client
+        more = False
+        while client.socket() is not None and not self._stopping.is_set():
+            if not self._answered and time.monotonic() > answer_by:
+                self._fail(f"{self._broker.url} takes connections but does not answer within {_ANSWER:.0f} s")
+                return
+            room = self._room()
+            if self._wait(0.0 if more and room else 0.5, reading=room > 0):
+                if not more:
+                    time.sleep(_GATHER)
+                client.budget = room
+                self._drive(client.loop_read)
+                more = client.budget <= 0
+                self._hand_over()
+            else:
+                more = False
+            self._acknowledge()
+            if client.want_write():
+                self._drive(client.loop_write)
+            if client.socket() is None:
+                return
+            self._drive(client.loop_misc if room > 0 else client.ping_unread)
+
+    def _drive(self, step: Callable[[], object]) -> None:
+        """Let paho work; what a broken broker makes it stumble over ends the connection, not us."""
+        broken = f"{self._broker.url} sent what cannot be read as MQTT"
+        try:
+            if step() == MQTTErrorCode.MQTT_ERR_PROTOCOL:
+                self._reason = self._reason or broken
+        except Exception as e:  # noqa: BLE001  # paho raises many kinds for packets that are not MQTT
+            self._fail(f"{broken}: {e!r}")
+
+    def _room(self) -> int:
+        """How many messages may be read now: what is not on disk yet is bounded."""
+        if self._pending.octets >= _PENDING_OCTETS:
+            return 0
+        return min(_PASS_MESSAGES, self._config.in_flight - self._pending.messages)
+
+    def _wait(self, timeout: float, *, reading: bool) -> bool:
+        """Wait for the socket, the journal or a stop; whether there is something to read."""
+        sock: Any = self._client.socket()
+        if sock is None:
+            return False
+        if reading and getattr(sock, "pending", int)() > 0:
+            return True  # TLS has decrypted more than was asked for
+        poll = select.poll()
+        poll.register(self._ear, select.POLLIN)
+        events = (select.POLLIN if reading else 0) | (select.POLLOUT if self._client.want_write() else 0)
+        poll.register(sock, events)
+        ready = dict(poll.poll(timeout * 1000))
+        if self._ear.fileno() in ready:
+            self._listen()
+        found = ready.get(sock.fileno(), 0)
+        if not reading and found & (select.POLLERR | select.POLLHUP):
+            self._client.drop()  # else it would be reported at once, for ever
+        return bool(reading and found & ~select.POLLOUT)
+
+    def _wake(self) -> None:
+        """Ring the thread up; safe from any thread."""
+        if not self._woken:
+            self._woken = True
+            with contextlib.suppress(OSError):
+                self._bell.send(b"\0")
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            self._ear.recv(4096)
+        self._woken = False  # after the bytes are taken and before the work is looked at: no ring is missed
+
+    def _idle(self, seconds: float) -> None:
+        """Wait, while the journal may finish what it has."""
+        until = time.monotonic() + seconds
+        while not self._stopping.is_set() and (left := until - time.monotonic()) > 0:
+            poll = select.poll()
+            poll.register(self._ear, select.POLLIN)
+            if poll.poll(left * 1000):
+                self._listen()
+            self._pending.release(self._client.generation)
+
+    def _receive(
+        self, topic: bytes, payload: bytes, arrival: int, *, mid: int, qos: int, redelivered: bool, retained: bool
+    ) -> None:
+        self._intake.add(topic, payload, arrival, mid=mid, qos=qos, redelivered=redelivered, retained=retained)
+        if self._intake.octets >= _PASS_OCTETS:
+            self._client.budget = 0
+        self._last_data = arrival
+
+    def _hand_over(self) -> None:
+        """Give what was read to the journal."""
+        if not len(self._intake):
+            return
+        taken = self._intake.take(self._session.now.id)
+        futures: list[Future[None]] = []
+        for batch, delivery in ((taken.batch, taken.delivery), (taken.unacknowledged, None)):
+            if batch is not None:
+                signals = np.unique(batch.signal).tolist()
+                self._heard.update(signals)
+                self._known.update(signals)
+                futures.append(self._sink.append(batch, delivery=delivery))
+        for letters, delivery in ((taken.letters, taken.letters_delivery), (taken.unacknowledged_letters, None)):
+            if letters:
+                futures.append(self._sink.set_aside(letters, delivery=delivery))
+        self._pending.add(futures, taken.acknowledge, self._client.generation, taken.messages, taken.octets)
+
+    def _acknowledge(self) -> None:
+        """Acknowledge what is on disk."""
+        ready, error = self._pending.release(self._client.generation)
+        if ready:
+            self._client.acknowledge(ready)
+        if error is not None:
+            self._counters["journal_refused"] += 1
+            self._fail(f"the journal did not keep what was read: {error}; the broker will send it again")
+
+    def _fail(self, error: str) -> None:
+        """Give this connection up."""
+        self._reason = error
+        self._client.drop()
+
+    def _lose(self) -> None:
+        """The connection is gone: each signal that was heard since the last loss gets one point that says so."""
+        was, self._connected, self._answered = self._connected, False, False
+        url = self._broker.url
+        closed = f'{url} closes the connection before it answers; if it speaks no MQTT 5, write protocol = "3.1.1"'
+        reason = self._reason or (f"connection to {url} lost; connecting again" if was else closed)
+        if reason != self._error:
+            _log.warning("mqtt_connection_lost" if was else "mqtt_connection_failed", source=self.name, reason=reason)
+        self._error = reason
+        if self._heard:
+            signals = np.array(sorted(self._heard), np.uint32)
+            n = len(signals)
+            status = np.full(n, BAD_NO_COMMUNICATION, np.uint32)
+            lost = Batch.of(signals, np.full(n, time.time_ns()), np.full(n, np.nan), status)
+            self._heard.clear()
+            self._counters["lost_points"] += n
+            self._pending.add([self._sink.append(lost)], (), self._client.generation, n, 0)
+
+    def _part(self) -> None:
+        """Leave in order: acknowledge what gets on disk soon, then say goodbye; a persistent session stays."""
+        until = time.monotonic() + _FAREWELL
+        client = self._client
+        while client.socket() is not None and len(self._pending) and time.monotonic() < until:
+            self._wait(0.1, reading=False)
+            self._acknowledge()
+            if client.want_write():
+                client.loop_write()
+        client.disconnect()
+        while client.want_write() and client.socket() is not None and time.monotonic() < until + 1:
+            self._wait(0.1, reading=False)
+            client.loop_write()
+        self._error = "stopped"
+
+    def _on_connect(
+        self, client: Client, _userdata: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self._fail(refusal(reason, self._config, self._client_id))
+            return
+        self._connected = True
+        self._connected_at = time.monotonic()
+        self._counters["reconnects"] += self._counters["connects"] > 0
+        self._counters["connects"] += 1
+        self._error = ""
+        _log.info("mqtt_connected", source=self.name, url=self._broker.url, session_present=flags.session_present)
+        granted = getattr(properties, "SessionExpiryInterval", None)
+        if not self._clean and granted is not None and granted < round(self._config.session_expiry):
+            _log.warning("mqtt_session_expiry_shortened", source=self.name, seconds=granted)
+        self._stale = self._session.connected(present=flags.session_present, filters=self._filters)
+        if self._stale:
+            client.unsubscribe(list(self._stale))
+        if flags.session_present and self._subscribed:
+            self._answered = True  # MQTT 3.1.1 would send retained messages again
+        else:
+            self._client.subscribe_to(self._filters, qos=1)
+
+    def _on_subscribe(
+        self, _client: Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        self._answered = True
+        self._missing = {
+            each: f"{reason} (the broker's access rules must allow client {self._client_id!r} to subscribe to it)"
+            for each, reason in zip(self._filters, reasons, strict=False)
+            if reason.is_failure
+        }
+        self._subscribed = not self._missing
+        for each, why in self._missing.items():
+            _log.error("mqtt_subscription_refused", source=self.name, filter=each, reason=why)
+        for each, reason in zip(self._filters, reasons, strict=False):
+            if reason.value == 0:
+                _log.warning("mqtt_subscription_qos_0", source=self.name, filter=each, guarantee="from-receipt")
+
+    def _on_unsubscribe(
+        self, _client: Client, _userdata: Any, _mid: int, _reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        _log.info("mqtt_unsubscribed", source=self.name, filters=list(self._stale))
+        self._session.unsubscribed(self._stale)
+        self._stale = ()
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _userdata: Any,
+        flags: DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._reason = refusal(reason, self._config, self._client_id)
+
+
+def _at(key: str, read: Any, file: Any) -> None:
+    """Run `read(file)`, with its ConfigError pointing at `key`."""
+    try:
+        read(file)
+    except ConfigError as e:
+        raise ConfigError(str(e), key=key) from None

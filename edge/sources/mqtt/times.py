@@ -1,0 +1,87 @@
+"""Times as payloads write them, to nanoseconds since 1970 UTC."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+EARLIEST = 946_684_800_000_000_000  # 2000-01-01: before it, a clock was never set
+_DAY = 86_400_000_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9})\d*)?(?:[Zz]|([+-])(\d\d):?(\d\d))", re.ASCII
+)
+
+
+class TimeError(ValueError):
+    """A time that cannot be read, or cannot be true."""
+
+
+def to_ns(raw: Any, now: int) -> int:
+    """Nanoseconds of an epoch in s, ms, us or ns (told apart by magnitude) or of an RFC 3339 text.
+
+    Whole numbers and text are exact; a float is rounded to microseconds, since it holds no more.
+
+    Args:
+        raw: what the payload holds.
+        now: the time of arrival, ns.
+
+    Raises:
+        TimeError: if it is none of these, before 2000, or more than a day after `now`.
+    """
+    kind = type(raw)
+    if kind is int:
+        ns = _whole(raw)
+    elif kind is float:
+        ns = _fractional(raw)
+    elif kind is str:
+        ns = _text(raw)
+    else:
+        raise TimeError(f"the time is {_named(raw)}; epoch or RFC 3339 is needed")
+    if not EARLIEST <= ns <= now + _DAY:
+        raise TimeError(f"the time {str(raw)[:40]} is {'before 2000' if ns < EARLIEST else 'more than a day ahead'}")
+    return ns
+
+
+def _whole(raw: int) -> int:
+    if raw < 100_000_000_000:
+        return raw * 1_000_000_000
+    if raw < 100_000_000_000_000:
+        return raw * 1_000_000
+    if raw < 100_000_000_000_000_000:
+        return raw * 1_000
+    return raw
+
+
+def _fractional(raw: float) -> int:
+    if not -1e300 < raw < 1e300:
+        raise TimeError("the time is not a finite number")
+    if raw < 1e11:
+        return round(raw * 1e6) * 1000
+    if raw < 1e14:
+        return round(raw * 1e3) * 1000
+    if raw < 1e17:
+        return round(raw) * 1000
+    return round(raw / 1e3) * 1000
+
+
+def _text(raw: str) -> int:
+    match = _RFC3339.fullmatch(raw)
+    if match is None:
+        raise TimeError(f"the time {raw[:40]!r} is not RFC 3339 (such as 2026-11-23T20:00:00.5Z, with its zone)")
+    year, month, day, hour, minute, second = (int(match[i]) for i in range(1, 7))
+    leap = second == 60  # a leap second is the first instant of the next minute
+    try:
+        stamp = datetime(year, month, day, hour, minute, 59 if leap else second, tzinfo=UTC)
+    except ValueError as e:
+        raise TimeError(f"the time {raw[:40]!r} does not exist: {e}") from None
+    seconds = (stamp - _EPOCH) // timedelta(seconds=1) + leap
+    if match[8]:
+        offset = int(match[9]) * 3600 + int(match[10]) * 60
+        seconds -= offset if match[8] == "+" else -offset
+    return seconds * 1_000_000_000 + (0 if leap else int((match[7] or "0").ljust(9, "0")))
+
+
+def _named(raw: Any) -> str:
+    """What JSON calls the type of `raw`."""
+    names = {dict: "an object", list: "an array", str: "text", bool: "a boolean", type(None): "null"}
+    return names.get(type(raw), "a number")

@@ -1,0 +1,242 @@
+"""A recording sink, a source that runs beside the test, and a publisher: everything around a real broker."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from edge.sources.base import Delivery, SourceContext
+from edge.sources.mqtt import KIND
+from edge.sources.mqtt.config import MqttConfig
+from edge.sources.mqtt.source import MqttSource
+from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey, SignalTable
+from ingest.stores.base import DeadLetter
+
+
+class Kept(msgspec.Struct, frozen=True, eq=False):
+    """One call of the sink."""
+
+    batch: Batch | None
+    letters: tuple[DeadLetter, ...]
+    delivery: Delivery | None
+    future: Future[None]
+
+
+class RecordingSink:
+    """Keeps what it is given; the test says when it counts as on disk (`hold`, `release`)."""
+
+    def __init__(self) -> None:
+        self.table = SignalTable()
+        self.guarantees: dict[str, Guarantee] = {}
+        self.calls: list[Kept] = []
+        self.hold = False
+        self._lock = threading.Lock()
+
+    def describe(self, info: SignalInfo, *, scale: float = 1.0, offset: float = 0.0) -> int:
+        return self.index(info.key, info.guarantee)
+
+    def index(self, key: SignalKey, guarantee: Guarantee = "end-to-end") -> int:
+        self.guarantees[key.short] = guarantee
+        return self.table.index(key)
+
+    def append(
+        self, batch: Batch, *, delivery: Delivery | None = None, overflow: dict[int, int] | None = None
+    ) -> Future[None]:
+        return self._keep(batch, (), delivery)
+
+    def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> Future[None]:
+        return self._keep(None, tuple(letters), delivery)
+
+    def _keep(self, batch: Batch | None, letters: tuple[DeadLetter, ...], delivery: Delivery | None) -> Future[None]:
+        future: Future[None] = Future()
+        with self._lock:
+            self.calls.append(Kept(batch, letters, delivery, future))
+        if not self.hold:
+            future.set_result(None)
+        return future
+
+    def release(self, first: int = 0, last: int | None = None) -> None:
+        """Say that calls [first, last) are on disk."""
+        for call in self.calls[first:last]:
+            if not call.future.done():
+                call.future.set_result(None)
+
+    def readings(self, first: int = 0) -> list[tuple[str, int, Any, int]]:
+        """(machine/signal, time, value or text, status) of every reading of the calls from `first`, in order."""
+        found: list[tuple[str, int, Any, int]] = []
+        for call in self.calls[first:]:
+            if (batch := call.batch) is not None:
+                texts = batch.texts()
+                found += [
+                    (
+                        self.table[int(batch.signal[i])].short,
+                        int(batch.time[i]),
+                        texts.get(i, float(batch.value[i])),
+                        int(batch.status[i]),
+                    )
+                    for i in range(len(batch))
+                ]
+        return found
+
+    def values(self, first: int = 0) -> list[Any]:
+        """Values of the Good readings, in order."""
+        return [value for _, _, value, status in self.readings(first) if status == 0]
+
+    def letters(self) -> list[DeadLetter]:
+        return [letter for call in self.calls for letter in call.letters]
+
+    def deliveries(self, first: int = 0) -> list[tuple[int, int, bool]]:
+        """(id, hash, redelivered) of every acknowledged message of the calls from `first`, in order."""
+        return [
+            (int(i), int(h), bool(r))
+            for call in self.calls[first:]
+            if (d := call.delivery) is not None
+            for i, h, r in zip(d.ids, d.hashes, d.redelivered, strict=True)
+        ]
+
+
+class Running:
+    """A source that runs in a thread of its own, as under an agent."""
+
+    def __init__(self, source: MqttSource) -> None:
+        self.source = source
+        self.error: BaseException | None = None
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self.source.run(self._stop))
+        except BaseException as e:  # noqa: BLE001  # the fixture asserts that there was none
+            self.error = e
+        finally:
+            self._loop.close()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(20)
+        assert not self._thread.is_alive(), "the source does not stop"
+
+    def cut(self) -> None:
+        """Cut the connection from outside, as a network does."""
+        sock: Any = self.source._client.socket()
+        sock.shutdown(2)
+
+    def counter(self, name: str) -> int:
+        return self.source.status().counters[name]
+
+
+class Publisher:
+    """A real client that publishes at QoS 1 and waits for the broker's acknowledgement."""
+
+    def __init__(self, broker: Any) -> None:
+        self.client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
+        self.client.max_queued_messages_set(0)
+        self.client.max_inflight_messages_set(1000)
+        self.client.username_pw_set(broker.user, broker.password)
+        self.client.connect("127.0.0.1", broker.port)
+        self.client.loop_start()
+
+    def send(self, topic: str, *payloads: str | bytes, qos: int = 1, retain: bool = False) -> None:
+        infos = [self.client.publish(topic, payload, qos=qos, retain=retain) for payload in payloads]
+        for info in infos:
+            info.wait_for_publish(20)
+            assert info.is_published()
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture
+def sink() -> RecordingSink:
+    return RecordingSink()
+
+
+@pytest.fixture
+def new_sink() -> Callable[[], RecordingSink]:
+    return RecordingSink
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> SourceContext:
+    return SourceContext(
+        name="mqtt-0", agent="line-3", index=0, site="drachten", area="shavers", line="3", data=tmp_path / "data"
+    )
+
+
+@pytest.fixture
+def configure() -> Callable[..., MqttConfig]:
+    """`configure(broker, **keys)` gives a configuration for a broker of the fixture `mosquitto`."""
+
+    def make(broker: Any, **keys: Any) -> MqttConfig:
+        made: dict[str, Any] = {"username": broker.user, "password_file": broker.password_file, **keys}
+        return MqttConfig(url=broker.url, **made)
+
+    return make
+
+
+@pytest.fixture
+def run(
+    configure: Callable[..., MqttConfig], context: SourceContext, wait_until: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Running]]:
+    """`run(broker, sink, **keys)` starts a source and waits until it is subscribed (not with `wait=False`)."""
+    monkeypatch.setattr("edge.sources.mqtt.source._FAREWELL", 0.3)  # tests hold what an agent's journal finishes
+    monkeypatch.setattr("edge.sources.mqtt.source._BACK_OFF", (0.05, 0.2))
+    running: list[Running] = []
+
+    def start(broker: Any, sink: RecordingSink, *, wait: bool = True, **keys: Any) -> Running:
+        source = KIND.create(configure(broker, **keys), context, sink)
+        assert isinstance(source, MqttSource)
+        made = Running(source)
+        running.append(made)
+        if wait:
+            wait_until(lambda: made.source._answered, what=f"subscribed; {made.source.status()}")
+        return made
+
+    yield start
+    for made in running:
+        made.stop()
+        assert made.error is None
+
+
+@pytest.fixture
+def publisher() -> Iterator[Callable[[Any], Publisher]]:
+    """`publisher(broker)` connects a publisher."""
+    made: list[Publisher] = []
+
+    def connect(broker: Any) -> Publisher:
+        made.append(Publisher(broker))
+        return made[-1]
+
+    yield connect
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def payload() -> Callable[..., str]:
+    """`payload(value, offset)` is one native message; times are whole milliseconds apart."""
+    start = time.time_ns() // 1_000_000_000
+
+    def make(value: float, offset: int = 0) -> str:
+        return f'{{"value": {value!r}, "ts": {start * 1000 + offset}, "status": 0}}'
+
+    return make
+
+
+@pytest.fixture
+def isnan() -> Callable[[Any], bool]:
+    return lambda value: bool(np.isnan(value))
