@@ -32,7 +32,7 @@ from ingest.stores.base import Reader
 
 log = structlog.get_logger()
 
-BoardRoutes = Callable[[Reader, Callable[[], dict[str, Any]]], Sequence[BaseRoute]]
+BoardRoutes = Callable[[Reader, Callable[[], dict[str, Any]], Callable[[], bool]], Sequence[BaseRoute]]
 
 SOCKET = "agent.sock"
 _TICK = 1.0
@@ -47,7 +47,7 @@ class Agent:
 
     Args:
         config: its configuration file.
-        board: makes the board's routes, when the board is installed.
+        board: makes the board's routes from a reader, `status`, and whether the agent is closing.
 
     Raises:
         ConfigError: if a source's or store's table makes no sense as a whole.
@@ -81,7 +81,7 @@ class Agent:
             self._sockets.append(http.listen(config.agent.http))
         routes = [*queries.routes(self._readers[0])] if self._readers else []
         if board and self._readers:
-            routes += board(self._readers[0], self.status)
+            routes += board(self._readers[0], self.status, self._drain.is_set)
         self._app = http.application(self.status, routes, address=config.agent.http)
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +39,8 @@ async def _run(path: Path) -> None:
 
 def _board() -> "BoardRoutes | None":
     """The board's routes, if the extra `board` is installed."""
-    try:
-        from board.app import routes
-    except ModuleNotFoundError:
+    if find_spec("plotly") is None:
         return None
-    return routes
+    from board.app import routes
+
+    return lambda reader, status, closing: routes(reader, status, closing=closing)
