@@ -81,6 +81,19 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
             self.integer[integer],
         )
 
+    def check(self) -> None:
+        """See that the columns fit each other.
+
+        Raises:
+            ValueError: if they differ in length, or a side column names a row that is not there.
+        """
+        n = len(self.signal)
+        if not n == len(self.time) == len(self.value) == len(self.status):
+            raise ValueError("the columns of a batch must have one length")
+        for rows, entries in ((self.text_row, len(self.text)), (self.integer_row, len(self.integer))):
+            if len(rows) != entries or (entries and int(rows.max()) >= n):
+                raise ValueError("a side column of a batch does not fit its rows")
+
     def texts(self) -> dict[int, str]:
         """Row → text, for the rows that carry text."""
         return dict(zip(self.text_row.tolist(), self.text, strict=True))
@@ -138,7 +151,12 @@ class BatchBuilder:
         """Add a reading: a number, a boolean (0 or 1), text, or None for a status alone.
 
         An integer outside i64 is kept as its nearest float.
+
+        Raises:
+            ValueError: if `time` is outside i64 (the years 1677 to 2262): nothing was added.
         """
+        if not -(2**63) <= time < 2**63:
+            raise ValueError(f"the time {time} ns is outside the years 1677 to 2262")
         row = len(self._signal)
         self._signal.append(signal)
         self._time.append(time)

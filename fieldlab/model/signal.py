@@ -63,10 +63,13 @@ class SignalTable:
 
         Raises:
             TooManySignalsError: if `key` is new and the table holds `max_series` already.
+            ValueError: if `key` is new and a name in it cannot be one level of a path.
         """
         found = self._index.get(key)
         if found is not None:
             return found
+        if SignalKey.parse(key.path) != key:  # the journal keeps the path alone, and must be able to read it
+            raise ValueError(f"{key.path} is not a path of site/area/line/machine/signal")
         with self._lock:
             if key in self._index:
                 return self._index[key]

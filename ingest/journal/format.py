@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import google_crc32c
 import msgspec
@@ -21,7 +22,6 @@ from fieldlab.model import (
     RecordKind,
     SignalInfo,
     Verdict,
-    concat,
 )
 from fieldlab.model.record import Row
 
@@ -77,31 +77,40 @@ def encode_readings(kind: RecordKind, batch: Batch, extras: Extras) -> bytes:
     """The bytes of a record of readings."""
     texts = [text.encode("utf-8", "replace") for text in batch.text]
     sections: list[tuple[int, bytes]] = [
-        (1, batch.signal.tobytes()),
-        (2, batch.time.tobytes()),
-        (3, batch.value.tobytes()),
+        (1, _bytes(batch.signal, "<u4")),
+        (2, _bytes(batch.time, "<i8")),
+        (3, _bytes(batch.value, "<f8")),
     ]
     if batch.status.any():
-        sections.append((4, batch.status.tobytes()))
+        sections.append((4, _bytes(batch.status, "<u4")))
     if texts:
         lengths = np.array([len(text) for text in texts], np.uint32)
-        sections += [(5, batch.text_row.tobytes()), (6, lengths.tobytes()), (7, b"".join(texts))]
+        sections += [(5, _bytes(batch.text_row, "<u4")), (6, lengths.tobytes()), (7, b"".join(texts))]
     if len(batch.integer):
-        sections += [(8, batch.integer_row.tobytes()), (9, batch.integer.tobytes())]
+        sections += [(8, _bytes(batch.integer_row, "<u4")), (9, _bytes(batch.integer, "<i8"))]
     if len(extras.moved_row):
-        sections += [(10, extras.moved_row.tobytes()), (11, extras.moved_by.tobytes())]
+        sections += [(10, _bytes(extras.moved_row, "<u4")), (11, _bytes(extras.moved_by, "<u4"))]
     if len(extras.counts):
-        sections.append((12, extras.counts.tobytes()))
+        sections.append((12, _bytes(extras.counts, "<u4")))
     for m in extras.messages:
         name = m.session.encode()
         head = _U32.pack(len(name)) + name + _U32.pack(len(m.ids))
-        sections.append((13, head + m.ids.tobytes() + m.hashes.tobytes()))
+        sections.append((13, head + _bytes(m.ids, "<u2") + _bytes(m.hashes, "<u8")))
     return _seal(kind, b"".join(_SECTION.pack(t, len(b)) + b + bytes(-len(b) % 8) for t, b in sections))
 
 
 def encode_rows(kind: RecordKind, rows: Sequence[Row]) -> bytes:
-    """The bytes of a record of rows."""
-    return _seal(kind, msgspec.json.encode(rows))
+    """The bytes of a record of rows.
+
+    Raises:
+        ValueError: if they could not be read again: JSON has no NaN, infinity or lone surrogate.
+    """
+    body = msgspec.json.encode(rows)
+    try:
+        _DECODERS[kind].decode(body)  # seldom and small, unlike readings
+    except msgspec.MsgspecError as e:
+        raise ValueError(f"a row of kind {kind.name} cannot be kept: {e}") from e
+    return _seal(kind, body)
 
 
 def encode_tick(time: int) -> bytes:
@@ -128,17 +137,23 @@ def decode(position: int, time: int, data: bytes) -> Record:
 
 
 def decode_extras(data: bytes) -> Extras:
-    """What a record of readings holds besides the readings; `data` was checked before."""
-    found = _sections(memoryview(data)[_HEADER.size :])
-    if not found.keys() & {10, 12, 13}:
-        return Extras()
-    empty = [memoryview(b"")]
-    return Extras(
-        np.frombuffer(found.get(10, empty)[0], np.uint32),
-        np.frombuffer(found.get(11, empty)[0], np.uint32),
-        np.frombuffer(found.get(12, empty)[0], np.uint32).reshape(-1, 4),
-        tuple(_decode_messages(section) for section in found.get(13, [])),
-    )
+    """What a record of readings holds besides the readings; `data` was checked before.
+
+    Raises:
+        DamagedRecordError: if its sections make no sense.
+    """
+    try:
+        found = _sections(memoryview(data)[_HEADER.size :])
+        if not found.keys() & {10, 12, 13}:
+            return Extras()
+        return Extras(
+            _column(found, 10, "<u4"),
+            _column(found, 11, "<u4"),
+            _column(found, 12, "<u4").reshape(-1, 4),
+            tuple(_decode_messages(section) for section in found.get(13, [])),
+        )
+    except (ValueError, struct.error) as e:
+        raise DamagedRecordError(f"a record's extras cannot be read: {e}") from e
 
 
 def check(data: bytes) -> RecordKind:
@@ -162,6 +177,11 @@ def check(data: bytes) -> RecordKind:
         raise DamagedRecordError(f"a record has the unknown kind {kind}") from None
 
 
+def _bytes(column: NDArray[np.generic], dtype: str) -> bytes:
+    """A column as the format has it, whatever its maker chose."""
+    return column.astype(dtype, copy=False).tobytes()
+
+
 def _seal(kind: RecordKind, body: bytes) -> bytes:
     crc = google_crc32c.extend(google_crc32c.value(bytes([kind])), body)
     return _HEADER.pack(_MAGIC, FORMAT, kind, crc) + body
@@ -173,28 +193,33 @@ def _sections(body: memoryview) -> dict[int, list[memoryview]]:
     while at < len(body):
         tag, length = _SECTION.unpack_from(body, at)
         at += _SECTION.size
+        if at + length > len(body):
+            raise ValueError(f"section {tag} is cut short")
         found.setdefault(tag, []).append(body[at : at + length])
         at += length + -length % 8
     return found
 
 
+def _column(found: dict[int, list[memoryview]], tag: int, dtype: str) -> NDArray[Any]:
+    return np.frombuffer(found[tag][0] if tag in found else b"", dtype)
+
+
 def _decode_batch(found: dict[int, list[memoryview]]) -> Batch:
-    empty = [memoryview(b"")]
-    signal = np.frombuffer(found[1][0], np.uint32)
-    lengths = np.frombuffer(found.get(6, empty)[0], np.uint32)
-    blob = bytes(found.get(7, empty)[0])
-    ends = np.cumsum(lengths).tolist()
-    texts = tuple(blob[a:b].decode() for a, b in zip([0, *ends[:-1]], ends, strict=False))
-    return Batch(
+    signal = _column(found, 1, "<u4")
+    ends = np.cumsum(_column(found, 6, "<u4"), dtype=np.int64).tolist()
+    blob = bytes(found[7][0]) if 7 in found else b""
+    batch = Batch(
         signal,
-        np.frombuffer(found[2][0], np.int64),
-        np.frombuffer(found[3][0], np.float64),
-        np.frombuffer(found[4][0], np.uint32) if 4 in found else np.zeros(len(signal), np.uint32),
-        np.frombuffer(found.get(5, empty)[0], np.uint32),
-        texts,
-        np.frombuffer(found.get(8, empty)[0], np.uint32),
-        np.frombuffer(found.get(9, empty)[0], np.int64),
+        _column(found, 2, "<i8"),
+        _column(found, 3, "<f8"),
+        _column(found, 4, "<u4") if 4 in found else np.zeros(len(signal), np.uint32),
+        _column(found, 5, "<u4"),
+        tuple(blob[a:b].decode() for a, b in zip([0, *ends[:-1]], ends, strict=False)),
+        _column(found, 8, "<u4"),
+        _column(found, 9, "<i8"),
     )
+    batch.check()
+    return batch
 
 
 def _decode_messages(section: memoryview) -> Messages:
@@ -206,14 +231,16 @@ def _decode_messages(section: memoryview) -> Messages:
     return Messages(bytes(section[_U32.size : at]).decode(), ids, hashes)
 
 
-def join(parts: Sequence[tuple[Batch, Extras]]) -> tuple[Batch, Extras]:
-    """One record's batch and extras from those of several appends, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    starts = np.cumsum([0, *(len(batch) for batch, _ in parts[:-1])]).astype(np.uint32)
-    return concat([batch for batch, _ in parts]), Extras(
-        np.concatenate([e.moved_row + start for (_, e), start in zip(parts, starts, strict=True)]),
-        np.concatenate([e.moved_by for _, e in parts]),
-        np.concatenate([e.counts for _, e in parts]),
-        tuple(messages for _, e in parts for messages in e.messages),
-    )
+def split(batch: Batch, extras: Extras, most: int) -> list[tuple[Batch, Extras]]:
+    """Several records' batches and extras, of at most `most` readings each, in order."""
+    if len(batch) <= most:
+        return [(batch, extras)]
+    pieces = []
+    for start in range(0, len(batch), most):
+        stop = min(start + most, len(batch))
+        within = (extras.moved_row >= start) & (extras.moved_row < stop)
+        part = Extras(extras.moved_row[within] - np.uint32(start), extras.moved_by[within])
+        if start == 0:
+            part = msgspec.structs.replace(part, counts=extras.counts, messages=extras.messages)
+        pieces.append((batch.take(np.arange(start, stop)), part))
+    return pieces

@@ -4,7 +4,11 @@ A point is identified by signal and time (README.md, "Identity"). The state is a
 """
 
 import hashlib
+import struct
+import threading
+from collections.abc import Mapping, Sequence
 
+import google_crc32c
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +18,9 @@ from fieldlab.model.status import is_bad
 from ingest.journal.format import Extras, Messages
 
 WINDOW = 16_384  # messages remembered a session; ids repeat only after 65,535
-_NEVER = np.iinfo(np.int64).min
+_NEVER = int(np.iinfo(np.int64).min)
+_LAST = int(np.iinfo(np.int64).max)
+_NO_ROWS: NDArray[np.uint32] = np.empty(0, np.uint32)
 _COLUMNS = ("received", "committed", "bad", "duplicate", "rejected", "overflow", "moved")
 
 
@@ -36,6 +42,14 @@ class Delivery(msgspec.Struct, frozen=True, eq=False):
     first_row: NDArray[np.uint32]
 
 
+class Part(msgspec.Struct, frozen=True, eq=False):
+    """The rows `start` to `stop` of a batch, and the messages that they came from."""
+
+    delivery: Delivery
+    start: int
+    stop: int
+
+
 class _Window:
     """The last messages of one session: hash and age by message id."""
 
@@ -44,16 +58,26 @@ class _Window:
         self.age = np.full(65_536, -(2**62), np.int64)
         self.count = 0
 
-    def known(self, messages: Delivery) -> NDArray[np.bool_]:
-        """Which redelivered messages were committed before."""
-        recent = self.age[messages.ids] > self.count - WINDOW
-        known: NDArray[np.bool_] = messages.redelivered & recent & (self.hash[messages.ids] == messages.hashes)
-        return known
+    def add(self, ids: NDArray[np.uint16], hashes: NDArray[np.uint64]) -> None:
+        self.hash[ids] = hashes
+        self.age[ids] = np.arange(self.count, self.count + len(ids))
+        self.count += len(ids)
 
-    def add(self, messages: Messages) -> None:
-        self.hash[messages.ids] = messages.hashes
-        self.age[messages.ids] = np.arange(self.count, self.count + len(messages.ids))
-        self.count += len(messages.ids)
+    def sift(self, messages: Delivery) -> NDArray[np.bool_]:
+        """Which messages are new; adds them. Only a redelivered one can be known: ids are used again."""
+        new = np.ones(len(messages.ids), np.bool_)
+        if not messages.redelivered.any():
+            self.add(messages.ids, messages.hashes)
+            return new
+        for i in range(len(new)):  # one by one: a message and its redelivery may come together
+            one = slice(i, i + 1)
+            number = messages.ids[i]
+            known = self.age[number] >= self.count - WINDOW and self.hash[number] == messages.hashes[i]
+            if messages.redelivered[i] and known:
+                new[i] = False
+            else:
+                self.add(messages.ids[one], messages.hashes[one])
+        return new
 
 
 class Identity:
@@ -63,158 +87,227 @@ class Identity:
         self._time = np.empty(0, np.int64)  # as stored, after moving on
         self._given = np.empty(0, np.int64)  # as the machine gave it
         self._print = np.empty(0, np.uint64)
+        self._size = 0  # signals in use; the arrays are longer
         self._windows: dict[str, _Window] = {}
+        self._lock = threading.Lock()
         self.counts = np.zeros((len(_COLUMNS), 0), np.int64)
 
     def column(self, name: str) -> NDArray[np.int64]:
-        """Counts a signal: received, committed, bad, duplicate, rejected, overflow or moved, (signals,)."""
+        """Counts a signal: received, committed, bad, duplicate, rejected, overflow or moved, (signals,).
+
+        Use `totals` for columns that must agree with each other.
+        """
         found: NDArray[np.int64] = self.counts[_COLUMNS.index(name)]
         return found
 
+    def totals(self, size: int) -> dict[str, NDArray[np.int64]]:
+        """A copy of all columns of the first `size` signals, taken between two changes, so that they add up."""
+        with self._lock:
+            counts = self.counts[:, :size].copy()
+        padded = np.zeros((len(_COLUMNS), size), np.int64)
+        padded[:, : counts.shape[1]] = counts
+        return dict(zip(_COLUMNS, padded, strict=True))
+
     def decide(
-        self, batch: Batch, delivery: Delivery | None = None, overflow: dict[int, int] | None = None
+        self, batch: Batch, parts: Sequence[Part] = (), overflow: Mapping[int, int] | None = None
     ) -> tuple[Batch, Extras]:
-        """What to append of `batch`, and what to record with it. Changes the state: append it, or rebuild."""
-        self._grow(int(batch.signal.max(initial=0)), max(overflow or (), default=0))
-        size = self.counts.shape[1]
-        received = np.bincount(batch.signal, minlength=size)
-        messages: tuple[Messages, ...] = ()
-        if delivery is not None:
-            batch, messages = self._refuse_redelivered(batch, delivery)
-        batch, moved_row, moved_by = self._separate(batch)
-        duplicate = received - np.bincount(batch.signal, minlength=size)
-        lost = np.zeros(size, np.int64)
-        for signal, count in (overflow or {}).items():
-            lost[signal] += count
-        noted = np.flatnonzero(duplicate | lost)
-        counts = np.zeros((len(noted), 4), np.uint32)
-        counts[:, 0], counts[:, 1], counts[:, 3] = noted, duplicate[noted], lost[noted]
-        extras = Extras(moved_row, moved_by, counts, messages)
-        self._count(batch, extras)
+        """What to append of `batch`, and what to record with it. Changes the state: append it, or rebuild.
+
+        Args:
+            batch: raw readings.
+            parts: which of its rows came from which messages.
+            overflow: signal → readings known to be lost before the agent.
+        """
+        lost = {signal: count for signal, count in (overflow or {}).items() if count > 0}
+        with self._lock:
+            self._grow(int(batch.signal.max(initial=0)) if len(batch) else -1, max(lost, default=-1))
+            keep, messages = self._refuse_redelivered(len(batch), parts)
+            dropped = _NO_ROWS
+            if keep is not None:
+                dropped = batch.signal[~keep]
+                batch = batch.take(keep)
+            batch, repeated, moved_row, moved_by = self._separate(batch)
+            extras = Extras(moved_row, moved_by, _noted(np.concatenate([dropped, repeated]), lost), messages)
+            self._count(batch, extras)
         return batch, extras
 
     def replay(self, batch: Batch, extras: Extras) -> None:
         """Fold what the journal holds: the same state as after `decide`."""
-        signals = extras.counts[:, 0]
-        self._grow(int(batch.signal.max(initial=0)), int(signals.max(initial=0)))
-        for messages in extras.messages:
-            self._windows.setdefault(messages.session, _Window()).add(messages)
-        given = batch.time.copy()
-        given[extras.moved_row] -= extras.moved_by
-        prints = _fingerprints(batch)
-        order = np.lexsort((np.arange(len(batch)), given, batch.signal))
-        newest = order[np.append(np.diff(batch.signal[order].astype(np.int64)) != 0, True)] if len(order) else order
+        with self._lock:
+            self._grow(
+                int(batch.signal.max()) if len(batch) else -1,
+                int(extras.counts[:, 0].max()) if len(extras.counts) else -1,
+            )
+            for messages in extras.messages:
+                self._windows.setdefault(messages.session, _Window()).add(messages.ids, messages.hashes)
+            if len(batch):
+                self._follow(batch, extras)
+            self._count(batch, extras)
+
+    def _follow(self, batch: Batch, extras: Extras) -> None:
+        """The newest reading of each signal, from readings that are separate already."""
+        given = batch.time
+        if len(extras.moved_row):
+            given = given.copy()
+            given[extras.moved_row] -= extras.moved_by
+        order = np.lexsort((given, batch.signal))  # stable: of equal times the later row is the newer
+        newest = order[np.append(np.diff(batch.signal[order].astype(np.int64)) != 0, True)]
         newest = newest[given[newest] >= self._given[batch.signal[newest]]]
         signal = batch.signal[newest]
-        self._time[signal], self._given[signal], self._print[signal] = batch.time[newest], given[newest], prints[newest]
-        self._count(batch, extras)
+        self._time[signal], self._given[signal] = batch.time[newest], given[newest]
+        self._print[signal] = _fingerprints(batch)[newest]
 
     def _count(self, batch: Batch, extras: Extras) -> None:
-        size = self.counts.shape[1]
-        committed = np.bincount(batch.signal, minlength=size)
-        received, total, bad, duplicate, rejected, overflow, moved = self.counts
-        total += committed
-        received += committed
-        bad += np.bincount(batch.signal[is_bad(batch.status)], minlength=size)
-        moved += np.bincount(batch.signal[extras.moved_row], minlength=size)
-        signals, repeated, refused, lost = extras.counts.T.astype(np.int64)
-        np.add.at(received, signals, repeated + refused)
-        np.add.at(duplicate, signals, repeated)
-        np.add.at(rejected, signals, refused)
-        np.add.at(overflow, signals, lost)
+        received, committed, bad, duplicate, rejected, overflow, moved = self.counts
+        if len(batch):
+            signals = batch.signal.astype(np.intp)
+            np.add.at(received, signals, 1)
+            np.add.at(committed, signals, 1)
+            if batch.status.any():
+                np.add.at(bad, signals[is_bad(batch.status)], 1)
+            if len(extras.moved_row):
+                np.add.at(moved, signals[extras.moved_row], 1)
+        if len(extras.counts):
+            of, repeated, refused, lost = extras.counts.T.astype(np.int64)
+            np.add.at(received, of, repeated + refused)
+            np.add.at(duplicate, of, repeated)
+            np.add.at(rejected, of, refused)
+            np.add.at(overflow, of, lost)
 
-    def _refuse_redelivered(self, batch: Batch, delivery: Delivery) -> tuple[Batch, tuple[Messages, ...]]:
-        window = self._windows.setdefault(delivery.session, _Window())
-        known = window.known(delivery)
-        new = Messages(delivery.session, delivery.ids[~known], delivery.hashes[~known])
-        window.add(new)
-        if known.any():
-            ends = np.append(delivery.first_row[1:], len(batch)).astype(np.int64)
-            message_of_row = np.repeat(np.arange(len(known)), ends - delivery.first_row)
-            batch = batch.take(~known[message_of_row])
-        return batch, (new,) if len(new.ids) else ()
+    def _refuse_redelivered(
+        self, rows: int, parts: Sequence[Part]
+    ) -> tuple[NDArray[np.bool_] | None, tuple[Messages, ...]]:
+        """A mask of the rows to keep (None: all), and the new messages by session."""
+        keep: NDArray[np.bool_] | None = None
+        new: dict[str, list[tuple[NDArray[np.uint16], NDArray[np.uint64]]]] = {}
+        for part in parts:
+            delivery = part.delivery
+            if len(delivery.ids) == 0:
+                continue
+            fresh = self._windows.setdefault(delivery.session, _Window()).sift(delivery)
+            if fresh.any():
+                new.setdefault(delivery.session, []).append((delivery.ids[fresh], delivery.hashes[fresh]))
+            if not fresh.all():
+                keep = np.ones(rows, np.bool_) if keep is None else keep
+                within = np.arange(part.stop - part.start)
+                message = np.searchsorted(delivery.first_row, within, side="right") - 1
+                keep[part.start : part.stop] = np.where(message >= 0, fresh[message], True)
+        return keep, tuple(
+            Messages(session, np.concatenate([ids for ids, _ in lists]), np.concatenate([h for _, h in lists]))
+            for session, lists in new.items()
+        )
 
-    def _separate(self, batch: Batch) -> tuple[Batch, NDArray[np.uint32], NDArray[np.uint32]]:
-        """Drop exact repeats, and move on times that two different readings share."""
-        none = np.empty(0, np.uint32)
-        if len(batch) == 0:
-            return batch, none, none
+    def _separate(self, batch: Batch) -> tuple[Batch, NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
+        """Drop exact repeats, and move on times that two different readings share.
+
+        Returns:
+            The readings to keep, the signal of each that was dropped, the rows that were moved, and by how many ns.
+        """
+        n = len(batch)
+        if n == 0:
+            return batch, _NO_ROWS, _NO_ROWS, _NO_ROWS
         prints = _fingerprints(batch)
         order = np.argsort(batch.signal, kind="stable")
         signal, time = batch.signal[order], batch.time[order]
         first = np.append(True, signal[1:] != signal[:-1])
-        before = np.where(first, self._given[signal], np.append(_NEVER, time[:-1]))
-        newest = self._time[signal[first]]
-        if (time > before).all() and (time[first] > newest).all():
-            last = order[np.append(first[1:], True)]
-            self._time[batch.signal[last]] = self._given[batch.signal[last]] = batch.time[last]
-            self._print[batch.signal[last]] = prints[last]
-            return batch, none, none
-        return self._separate_slowly(batch, prints, order)
+        starts = np.flatnonzero(first)
+        ends = np.append(starts[1:], n)
+        before = np.append(_NEVER, time[:-1])
+        before[starts] = self._time[signal[starts]]
+        ascends = time > before
+        plain = None if ascends.all() else np.logical_and.reduceat(ascends, starts)
+        last = order[ends - 1] if plain is None else order[ends[plain] - 1]
+        newest = batch.signal[last]
+        self._time[newest] = self._given[newest] = batch.time[last]
+        self._print[newest] = prints[last]
+        if plain is None:
+            return batch, _NO_ROWS, _NO_ROWS, _NO_ROWS
+        return self._separate_slowly(batch, prints, order[np.repeat(~plain, ends - starts)])
 
     def _separate_slowly(
-        self, batch: Batch, prints: NDArray[np.uint64], order: NDArray[np.intp]
-    ) -> tuple[Batch, NDArray[np.uint32], NDArray[np.uint32]]:
-        stored = batch.time.copy()
-        keep = np.ones(len(batch), np.bool_)
-        for row in order.tolist():
-            signal, given = int(batch.signal[row]), int(batch.time[row])
-            if given < self._given[signal]:
+        self, batch: Batch, prints: NDArray[np.uint64], rows: NDArray[np.intp]
+    ) -> tuple[Batch, NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
+        """The same, one by one, for the rows of the signals that need it."""
+        dropped: list[int] = []
+        moved: dict[int, int] = {}
+        columns = (rows, batch.signal[rows], batch.time[rows], prints[rows])
+        state: dict[int, tuple[int, int, int]] = {}
+        for row, signal, given, mark in zip(*(column.tolist() for column in columns), strict=True):
+            newest, as_given, newest_mark = state.get(signal) or (
+                int(self._time[signal]),
+                int(self._given[signal]),
+                int(self._print[signal]),
+            )
+            if given < as_given:
                 continue  # out of order: kept at its own time
-            if given == self._given[signal] and prints[row] == self._print[signal]:
-                keep[row] = False
+            if given == as_given and mark == newest_mark and newest != _NEVER:
+                dropped.append(row)
                 continue
-            stored[row] = max(given, int(self._time[signal]) + 1) if given <= self._time[signal] else given
-            self._remember(signal, int(stored[row]), given, prints[row])
-        moved = (stored - batch.time)[keep]
-        kept = msgspec.structs.replace(batch, time=stored).take(keep)
-        row_moved = np.flatnonzero(moved)
-        return kept, row_moved.astype(np.uint32), moved[row_moved].astype(np.uint32)
+            stored = given if given > newest else min(newest + 1, _LAST)
+            if stored != given:
+                moved[row] = stored - given
+            state[signal] = (stored, given, mark)
+        for signal, (stored, given, mark) in state.items():
+            self._time[signal], self._given[signal], self._print[signal] = stored, given, mark
+        moved_row = np.array(sorted(moved), np.uint32)
+        moved_by = np.array([moved[row] for row in moved_row.tolist()], np.uint32)
+        if moved:
+            time = batch.time.copy()
+            time[moved_row] += moved_by
+            batch = msgspec.structs.replace(batch, time=time)
+        if not dropped:
+            return batch, _NO_ROWS, moved_row, moved_by
+        keep = np.ones(len(batch), np.bool_)
+        keep[dropped] = False
+        place = np.cumsum(keep) - 1
+        return batch.take(keep), batch.signal[dropped], place[moved_row].astype(np.uint32), moved_by
 
-    def _remember(self, signal: int, time: int, given: int, fingerprint: np.uint64) -> None:
-        self._time[signal], self._given[signal], self._print[signal] = time, given, fingerprint
-
-    def _grow(self, *indices: int) -> None:
-        size = max(indices) + 1
-        extra = size - len(self._time)
+    def _grow(self, *newest: int) -> None:
+        self._size = max(self._size, max(newest) + 1)
+        extra = self._size - len(self._time)
         if extra <= 0:
             return
-        extra += size // 2
+        extra += self._size // 2
         self._time = np.append(self._time, np.full(extra, _NEVER))
         self._given = np.append(self._given, np.full(extra, _NEVER))
         self._print = np.append(self._print, np.zeros(extra, np.uint64))
         self.counts = np.hstack([self.counts, np.zeros((len(_COLUMNS), extra), np.int64)])
 
     def snapshot(self) -> bytes:
-        """The state as bytes."""
+        """The state as bytes, with a CRC32C: a damaged state would be wrong counts, unseen."""
         windows = {
             name: (
                 w.count,
-                (ids := np.flatnonzero(w.age > w.count - WINDOW)).tobytes(),
+                (ids := np.flatnonzero(w.age >= w.count - WINDOW)).tobytes(),
                 w.hash[ids].tobytes(),
                 w.age[ids].tobytes(),
             )
-            for name, w in self._windows.items()
+            for name, w in sorted(self._windows.items())
         }
-        arrays = (self._time.tobytes(), self._given.tobytes(), self._print.tobytes(), self.counts.tobytes())
-        return msgspec.msgpack.encode({"version": 1, "arrays": arrays, "windows": windows})
+        columns = (self._time, self._given, self._print, *self.counts)
+        arrays = [column[: self._size].tobytes() for column in columns]
+        body = msgspec.msgpack.encode({"version": 1, "arrays": arrays, "windows": windows})
+        return struct.pack("<I", google_crc32c.value(body)) + body
 
     @classmethod
     def restore(cls, data: bytes) -> "Identity":
         """The state from its bytes.
 
         Raises:
-            ValueError: if they are of an unknown version.
+            ValueError: if they are damaged, or of an unknown version.
         """
-        found = msgspec.msgpack.decode(data)
+        if google_crc32c.value(data[4:]) != int.from_bytes(data[:4], "little"):
+            raise ValueError("the CRC32C of the identity state differs")
+        found = msgspec.msgpack.decode(data[4:])
         if found.get("version") != 1:
             raise ValueError(f"identity state of version {found.get('version')}; this program reads version 1")
         new = cls()
-        time, given, prints, counts = found["arrays"]
+        time, given, prints, *counts = found["arrays"]
         new._time = np.frombuffer(time, np.int64).copy()
         new._given = np.frombuffer(given, np.int64).copy()
         new._print = np.frombuffer(prints, np.uint64).copy()
-        new.counts = np.frombuffer(counts, np.int64).reshape(len(_COLUMNS), -1).copy()
+        new._size = len(new._time)
+        new.counts = np.array([np.frombuffer(column, np.int64) for column in counts])
         for name, (count, ids, hashes, ages) in found["windows"].items():
             window = new._windows[name] = _Window()
             rows = np.frombuffer(ids, np.int64)
@@ -222,6 +315,17 @@ class Identity:
             window.hash[rows] = np.frombuffer(hashes, np.uint64)
             window.age[rows] = np.frombuffer(ages, np.int64)
         return new
+
+
+def _noted(dropped: NDArray[np.uint32], lost: Mapping[int, int]) -> NDArray[np.uint32]:
+    """Section 12 of the format: signal, duplicates, rejected and overflowed, of the signals that have any."""
+    if len(dropped) == 0 and not lost:
+        return np.empty((0, 4), np.uint32)
+    signals, repeats = np.unique(dropped, return_counts=True)
+    found = {signal: [signal, count, 0, 0] for signal, count in zip(signals.tolist(), repeats.tolist(), strict=True)}
+    for signal, count in lost.items():
+        found.setdefault(signal, [signal, 0, 0, 0])[3] = min(count, 2**32 - 1)
+    return np.array([found[signal] for signal in sorted(found)], np.uint32)
 
 
 def _fingerprints(batch: Batch) -> NDArray[np.uint64]:

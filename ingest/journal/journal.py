@@ -1,12 +1,14 @@
 """The journal as its users see it: append, write, advance a cursor, read in bounded batches."""
 
+import contextlib
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -14,17 +16,18 @@ import structlog
 from fieldlab.model import Batch, Record, RecordKind
 from fieldlab.model.record import Row
 from ingest.journal import format as fmt
+from ingest.journal.database import IDENTITY
 from ingest.journal.identity import Delivery, Identity
 from ingest.journal.schema import open_reader
 from ingest.journal.submissions import Append, Call, Move, Submission, Write
-from ingest.journal.writer import IDENTITY, JournalClosedError, Writer
+from ingest.journal.writer import JournalClosedError, Writer
 from ingest.stores.base import DeadLetter
 
 log = structlog.get_logger()
 
 __all__ = ["Chunk", "ConsumerState", "Journal", "JournalClosedError", "JournalStats"]
 
-_SCAN = 1_000  # records a read looks at
+_READ_RECORDS, _READ_BYTES = 1_000, 32_000_000  # at most, a read
 
 
 class Chunk(msgspec.Struct, frozen=True, eq=False):
@@ -65,14 +68,14 @@ class Journal:
         max_series: the cap on signals.
 
     Raises:
-        FieldlabError: if the file is of a newer format.
+        FieldlabError: if the file is of a newer format, cannot be opened, or is open in another program.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = 2_000_000_000, max_series: int = 100_000) -> None:
         self._writer = Writer(path, max_bytes=max_bytes, max_series=max_series)
         self.signals = self._writer.signals
-        self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
+        self._idle: list[sqlite3.Connection] = []  # readers, each used by one thread at a time
+        self._closed = False
         self._lock = threading.Lock()
 
     # ---- writing ----
@@ -151,9 +154,10 @@ class Journal:
     def close(self) -> None:
         """Commit what waits, if the disk takes it, and close. Later submissions fail with `JournalClosedError`."""
         with self._lock:
-            for reader in self._readers:
-                reader.close()
-            self._readers.clear()
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for reader in idle:
+            reader.close()
         self._writer.close()
 
     def _submit(self, submission: Submission) -> "Future[None]":
@@ -169,60 +173,67 @@ class Journal:
 
         A damaged record is set aside and passed over.
         """
-        marks = ",".join(str(int(kind)) for kind in kinds)
         end = self.position if upto is None else upto
-        where = f"kind IN ({marks}) ORDER BY position"
-        db = self._reader()
-        rows = db.execute(
-            f"SELECT position, readings FROM record WHERE position > ? AND position <= ? AND {where} LIMIT {_SCAN}",  # noqa: S608  the marks are integers
-            (after, end),
-        ).fetchall()
-        chosen: list[int] = []
-        total = 0
-        for position, readings in rows:
-            if chosen and total + readings > max_readings:
-                break
-            chosen.append(position)
-            total += max(readings, 1)
-        if not chosen:
-            return Chunk([], max(end, after))
-        blobs = db.execute(
-            f"SELECT position, time, data FROM record WHERE position BETWEEN ? AND ? AND {where}",  # noqa: S608  same
-            (chosen[0], chosen[-1]),
-        ).fetchall()
+        where = f"kind IN ({_marks(kinds)}) AND position > ? AND position <= ? ORDER BY position"
+        last, count, readings, size = 0, 0, 0, 0
+        more = False
+        with self._reader() as db:
+            sizes = db.execute(
+                f"SELECT position, readings, length(data) FROM record WHERE {where}",  # noqa: S608  marks are integers
+                (after, end),
+            )
+            for position, length, weight in sizes:
+                readings += length
+                size += weight
+                more = count > 0 and (readings > max_readings or count >= _READ_RECORDS or size > _READ_BYTES)
+                if more:
+                    break
+                last, count = position, count + 1
+            sizes.close()
+            blobs = db.execute(
+                f"SELECT position, time, data FROM record WHERE {where}",  # noqa: S608  same
+                (after, last),
+            ).fetchall()
         records = []
         for position, committed, blob in blobs:
             try:
                 records.append(fmt.decode(position, committed, blob))
             except fmt.DamagedRecordError as e:
                 self._put_aside(position, blob, str(e))
-        complete = len(chosen) == len(rows) < _SCAN
-        return Chunk(records, end if complete else chosen[-1])
+        return Chunk(records, last if more else max(end, after))
 
     def consumer(self, name: str) -> ConsumerState | None:
         """A consumer's row."""
-        query = "SELECT position, keep_from, state, hash FROM consumer WHERE name = ?"
-        row = self._reader().execute(query, (name,)).fetchone()
+        row = self._one("SELECT position, keep_from, state, hash FROM consumer WHERE name = ?", name)
         return None if row is None else ConsumerState(*row)
 
     def consumers(self) -> list[str]:
         """The names of all consumers."""
-        query = "SELECT name FROM consumer WHERE name != ? ORDER BY name"
-        return [name for (name,) in self._reader().execute(query, (IDENTITY,)).fetchall()]
+        with self._reader() as db:
+            found = db.execute("SELECT name FROM consumer WHERE name != ? ORDER BY name", (IDENTITY,)).fetchall()
+        return [name for (name,) in found]
 
     def lag(self, position: int, kinds: frozenset[RecordKind]) -> tuple[int, int]:
         """Records and readings of `kinds` behind `position`."""
-        marks = ",".join(str(int(kind)) for kind in kinds)
-        query = f"SELECT count(*), coalesce(sum(readings), 0) FROM record WHERE position > ? AND kind IN ({marks})"  # noqa: S608  the marks are integers
-        row = self._reader().execute(query, (position,)).fetchone()
+        row = self._one(
+            f"SELECT count(*), coalesce(sum(readings), 0) FROM record WHERE position > ? AND kind IN ({_marks(kinds)})",  # noqa: S608  marks are integers
+            position,
+        )
+        assert row is not None
         return int(row[0]), int(row[1])
 
     def age(self, position: int, kinds: frozenset[RecordKind]) -> float:
         """Seconds since the oldest record of `kinds` behind `position` was committed; 0 if there is none."""
-        marks = ",".join(str(int(kind)) for kind in kinds)
-        query = f"SELECT time FROM record WHERE position > ? AND kind IN ({marks}) ORDER BY position LIMIT 1"  # noqa: S608  the marks are integers
-        row = self._reader().execute(query, (position,)).fetchone()
+        row = self._one(
+            f"SELECT time FROM record WHERE position > ? AND kind IN ({_marks(kinds)}) ORDER BY position LIMIT 1",  # noqa: S608  marks are integers
+            position,
+        )
         return 0.0 if row is None else max(0.0, (time.time_ns() - row[0]) / 1e9)
+
+    @property
+    def full(self) -> bool:
+        """Whether the cap is reached: readings wait until consumers move on."""
+        return self._writer.full
 
     @property
     def position(self) -> int:
@@ -231,14 +242,15 @@ class Journal:
 
     @property
     def identity(self) -> Identity:
-        """The counts of each signal; read only."""
+        """The counts of each signal; read only. `totals` gives columns that agree with each other."""
         return self._writer.identity
 
     def stats(self) -> JournalStats:
         """The journal's own figures."""
-        (records,) = self._reader().execute("SELECT count(*) FROM record").fetchone()
+        row = self._one("SELECT count(*) FROM record")
+        assert row is not None
         w = self._writer
-        return JournalStats(w.used, w.max_bytes, records, w.position, w.waiting, w.full, w.set_aside, w.error)
+        return JournalStats(w.used, w.max_bytes, row[0], w.position, w.waiting, w.full, w.set_aside, w.error)
 
     def add_listener(self, listener: Callable[[], None]) -> None:
         """Have `listener` called, from the writing thread, after each commit."""
@@ -249,18 +261,41 @@ class Journal:
         aside = self._writer.path.with_name(f"{self._writer.path.stem}.damaged-{position}")
         try:
             handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(blob)
         except FileExistsError:
             return
-        with os.fdopen(handle, "wb") as file:
-            file.write(blob)
+        except OSError as e:  # it stays in the journal, and is passed over
+            log.error("journal_record_damaged", file=str(aside), position=position, error=reason, aside=str(e))  # noqa: TRY400  the disk is at fault
+            aside.unlink(missing_ok=True)
+            return
         self._writer.set_aside += 1
         log.error("journal_record_set_aside", file=str(aside), position=position, error=reason)
         self.execute(lambda db: db.execute("DELETE FROM record WHERE position = ?", (position,)))
 
-    def _reader(self) -> sqlite3.Connection:
-        found: sqlite3.Connection | None = getattr(self._local, "db", None)
-        if found is None:
-            found = self._local.db = open_reader(self._writer.path)
-            with self._lock:
-                self._readers.append(found)
+    def _one(self, query: str, *values: object) -> tuple[Any, ...] | None:
+        with self._reader() as db:
+            found: tuple[Any, ...] | None = db.execute(query, values).fetchone()
         return found
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """A connection that only reads, for this thread alone meanwhile."""
+        with self._lock:
+            if self._closed:
+                raise JournalClosedError("the journal is closed")
+            db = self._idle.pop() if self._idle else None
+        db = db or open_reader(self._writer.path)
+        try:
+            yield db
+        finally:
+            with self._lock:
+                keep = not self._closed
+                if keep:
+                    self._idle.append(db)
+            if not keep:
+                db.close()
+
+
+def _marks(kinds: frozenset[RecordKind]) -> str:
+    return ",".join(str(int(kind)) for kind in kinds)

@@ -30,29 +30,43 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """The one connection that writes and checkpoints; makes the file if it is missing, mode 0600.
 
     Raises:
-        FieldlabError: if the file is of a newer format.
+        FieldlabError: if the file is of a newer format, which stays as it is.
         sqlite3.DatabaseError: if it is not a database, or damaged.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    db.execute("PRAGMA journal_mode=WAL")
+    try:
+        _prepare(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        (found,) = db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone() or ("0",)
+        if not str(found).isdecimal() or int(found) > FORMAT:
+            raise FieldlabError(
+                f"{path} has journal format {found}; this program knows {FORMAT}: install a newer Fieldlab"
+            )
+    (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise FieldlabError(f"{path}: its file system takes no write-ahead log; move the data folder to a local disk")
     db.execute("PRAGMA synchronous=FULL")
     db.execute("PRAGMA wal_autocheckpoint=2000")
     db.execute("PRAGMA journal_size_limit=67108864")
     db.execute("PRAGMA cache_size=-4096")
+    db.execute("PRAGMA secure_delete=OFF")  # some distributions turn it on: every deleted record would be written again
     db.executescript(_TABLES)
     db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (str(FORMAT),))
     db.execute("INSERT OR IGNORE INTO meta VALUES ('created', ?)", (str(time.time_ns()),))
     db.execute("INSERT OR IGNORE INTO meta VALUES ('id', ?)", (secrets.token_hex(8),))
-    (found,) = db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
-    if int(found) > FORMAT:
-        db.close()
-        raise FieldlabError(f"{path} has journal format {found}; this program knows {FORMAT}: install a newer Fieldlab")
-    return db
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that only reads."""
-    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
     db.execute("PRAGMA query_only=ON")
     return db

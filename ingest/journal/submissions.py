@@ -7,11 +7,22 @@ from concurrent.futures import Future
 import msgspec
 
 from fieldlab.model import Batch, RecordKind
-from fieldlab.model.record import Row
+from fieldlab.model.record import KIND_OF_ROW, Row
+from ingest.journal import format as fmt
 from ingest.journal.identity import Delivery
 from ingest.stores.base import DeadLetter
 
 RECORD_READINGS = 20_000  # a record is one read: larger ones would make reads unbounded
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """A record but for its position: kind, first and last event time, readings, bytes."""
+
+    kind: int
+    first: int
+    last: int
+    readings: int
+    data: bytes
 
 
 class Submission:
@@ -31,6 +42,27 @@ class Append(Submission):
         super().__init__()
         self.batch, self.delivery, self.overflow, self.kind = batch, delivery, overflow, kind
 
+    def check(self, signals: int) -> None:
+        """See that it can be committed, once there are `signals` signals.
+
+        Raises:
+            ValueError: if it cannot; nothing was changed.
+        """
+        self.batch.check()
+        if self.kind not in (RecordKind.READINGS, RecordKind.BACKFILL):
+            raise ValueError(f"readings cannot be a record of kind {self.kind.name}")
+        overflow = self.overflow or {}
+        if max(int(self.batch.signal.max(initial=0)), *overflow, 0) >= max(signals, 1):
+            raise ValueError("a reading's signal is not in the table of signals")
+        if min(overflow, default=0) < 0 or (signals == 0 and (len(self.batch) or overflow)):
+            raise ValueError("a reading's signal is not in the table of signals")
+        if (d := self.delivery) is not None:
+            rows = d.first_row
+            if not len(d.ids) == len(d.hashes) == len(d.redelivered) == len(rows):
+                raise ValueError("the columns of a delivery must have one length")
+            if len(rows) and (int(rows.max()) > len(self.batch) or (rows[1:] < rows[:-1]).any()):
+                raise ValueError("the first rows of a delivery must ascend within its batch")
+
 
 class Write(Submission):
     """Rows, dead letters and a cursor move, all in one transaction."""
@@ -40,6 +72,23 @@ class Write(Submission):
     ) -> None:
         super().__init__()
         self.rows, self.tick, self.letters, self.move = rows, tick, letters, move
+
+    def pieces(self, now: int) -> list[Piece]:
+        """The rows as records, one a kind.
+
+        Raises:
+            ValueError: if a row cannot be kept.
+        """
+        made: list[Piece] = []
+        if self.tick is not None:
+            made.append(Piece(int(RecordKind.TICK), self.tick, self.tick, 0, fmt.encode_tick(self.tick)))
+        by_kind: dict[RecordKind, list[Row]] = {}
+        for row in self.rows:
+            by_kind.setdefault(KIND_OF_ROW[type(row)], []).append(row)
+        for kind, rows in by_kind.items():
+            times = [getattr(row, "time", now) for row in rows]
+            made.append(Piece(int(kind), min(times), max(times), 0, fmt.encode_rows(kind, rows)))
+        return made
 
 
 class Move(msgspec.Struct, frozen=True, eq=False):
