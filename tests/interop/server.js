@@ -59,8 +59,8 @@ function put(name, what, tick) {
   const dataValue = new DataValue({
     value: toVariant(what),
     statusCode: status,
-    sourceTimestamp: what.sourceless ? null : new Date(Number(ticks / 10000n)),
-    sourcePicoseconds: what.sourceless ? 0 : Number((ticks % 10000n) * 100000n),
+    sourceTimestamp: new Date(Number(ticks / 10000n)),
+    sourcePicoseconds: Number((ticks % 10000n) * 100000n),
     serverTimestamp: new Date(),
     serverPicoseconds: 0,
   });
@@ -153,6 +153,7 @@ async function main() {
     serverInfo: { applicationUri: "urn:fieldlab:interop:server" },
     serverCapabilities: {
       maxSessions: 20,
+      minSupportedSampleRate: options.sampleRate || 0, // 0: every change is a sample; node-opcua's default joins 50 ms
       operationLimits: { maxMonitoredItemsPerCall: options.itemsPerCall || 500, maxNodesPerRead: 2000 },
     },
     alternateHostname: "127.0.0.1",

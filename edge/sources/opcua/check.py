@@ -12,7 +12,7 @@ from edge.sources.base import CheckLine, SourceContext
 from edge.sources.opcua.config import DeclaredSignal, OpcuaConfig, declared
 from edge.sources.opcua.link import Link, open_link, reason
 from edge.sources.opcua.nodes import NodeAddress, UnknownNamespaceError
-from edge.sources.opcua.subscription import items_per_call, read_namespaces
+from edge.sources.opcua.subscription import Feed, items_per_call, read_namespaces
 from fieldlab.errors import FieldlabError
 
 _CLOCK_WARN: Final = 1.0
@@ -47,13 +47,24 @@ async def check_source(config: OpcuaConfig, context: SourceContext) -> list[Chec
             *_security(link, config, context.name),
             await _clock(link, context.name),
             await _limits(link, config, context.name),
-            await _rates(link, config, context.name),
-            *await _signals(link, config, context),
+            *_without_repeats([*await _signals(link, config, context), *await _rates(link, config, context)]),
         ]
     except (uaerrors.UaError, OSError, TimeoutError) as e:
         return [CheckLine(level="fail", subject=context.name, text=reason(e, config))]
     finally:
         await link.close(keep_subscriptions=False, within=2.0)
+
+
+def _without_repeats(lines: list[CheckLine]) -> list[CheckLine]:
+    """One failure a subject is enough: the first says most."""
+    failed: set[str] = set()
+    kept = []
+    for line in lines:
+        if line.level != "fail" or line.subject not in failed:
+            kept.append(line)
+        if line.level == "fail":
+            failed.add(line.subject)
+    return kept
 
 
 def _security(link: Link, config: OpcuaConfig, name: str) -> list[CheckLine]:
@@ -103,24 +114,43 @@ async def _limits(link: Link, config: OpcuaConfig, name: str) -> CheckLine:
     return CheckLine(level="ok", subject=name, text=text, data=data)
 
 
-async def _rates(link: Link, config: OpcuaConfig, name: str) -> CheckLine:
-    """A small subscription, deleted at once, shows what the server makes of the publishing interval."""
-    params = ua.CreateSubscriptionParameters()
-    params.RequestedPublishingInterval = ua.Double(config.interval * 1000)
-    params.RequestedMaxKeepAliveCount = ua.UInt32(10)
-    params.RequestedLifetimeCount = ua.UInt32(100)
-    params.PublishingEnabled = False
-    result = await link.session.create_subscription(params, lambda _: None)
-    await link.session.delete_subscriptions([result.SubscriptionId])
-    revised = result.RevisedPublishingInterval / 1000
+async def _rates(link: Link, config: OpcuaConfig, context: SourceContext) -> list[CheckLine]:
+    """A subscription with all items, deleted at once, shows what the server makes of our wishes."""
+    known = declared(config, context)
+    feed = Feed(link, config, known)
+    await feed.start()
     asked = float(config.interval)
-    rate = len(config.signal) / revised if revised > 0 else 0.0
-    data = {"interval": asked, "revised_interval": revised, "expected_rate": rate, "signals": len(config.signal)}
-    if revised > asked * 1.01:
-        text = f"the server publishes every {revised:g} s, not every {asked:g} s as asked"
-        return CheckLine(level="warn", subject=name, text=text, data=data)
-    text = f"publishes every {revised:g} s: about {rate:g} readings/s if every signal changes each time"
-    return CheckLine(level="ok", subject=name, text=text, data=data)
+    rate = feed.running / feed.interval if feed.interval > 0 else 0.0
+    data = {
+        "interval": asked,
+        "revised_interval": feed.interval,
+        "keep_alive": feed.keep_alive,
+        "lifetime": feed.lifetime,
+        "expected_rate": rate,
+        "signals": feed.running,
+        "slower_sampling": feed.revised_sampling,
+        "shorter_queues": feed.revised_queues,
+    }
+    wrong = []
+    if feed.interval > asked * 1.01:
+        wrong.append(f"publishes every {feed.interval:g} s, not every {asked:g} s as asked")
+    if feed.revised_sampling:
+        wrong.append(f"samples {feed.revised_sampling} signals less often than asked: changes in between are not seen")
+    if feed.revised_queues:
+        wrong.append(f"keeps shorter queues than asked for {feed.revised_queues} signals: raise `interval` with care")
+    text = f"publishes every {feed.interval:g} s: about {rate:g} readings/s if every signal changes each time"
+    lines = [
+        CheckLine(
+            level="warn" if wrong else "ok",
+            subject=context.name,
+            text=f"the server {'; '.join(wrong)}" if wrong else text,
+            data=data,
+        )
+    ]
+    for handle, why in feed.missing.items():
+        subject = f"{context.name} {known[handle].key.short}"
+        lines.append(CheckLine(level="fail", subject=subject, text=f"cannot be subscribed: {why}"))
+    return lines
 
 
 async def _signals(link: Link, config: OpcuaConfig, context: SourceContext) -> list[CheckLine]:

@@ -69,6 +69,7 @@ class OpcuaSource:
             counters["pending"] = acks.pending
         if feed is not None:
             counters["queues_revised"] = feed.revised_queues
+            counters["sampling_revised"] = feed.revised_sampling
         return SourceStatus(
             name=self.name,
             kind="opcua",
@@ -166,6 +167,8 @@ class OpcuaSource:
             missing=len(feed.missing),
             publishing_interval=feed.interval,
             keep_alive=feed.keep_alive,
+            slower_sampling=feed.revised_sampling,
+            shorter_queues=feed.revised_queues,
         )
         self._note_missing(feed)
 

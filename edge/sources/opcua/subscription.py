@@ -135,6 +135,7 @@ class Feed:
         lifetime: revised lifetime, seconds.
         missing: client handle → why it is not read.
         revised_queues: items whose queue the server made shorter.
+        revised_sampling: items that the server samples less often than asked.
     """
 
     def __init__(self, link: Link, config: OpcuaConfig, declared: Sequence[DeclaredSignal]) -> None:
@@ -149,6 +150,7 @@ class Feed:
         self.lifetime = float(config.lifetime)
         self.missing: dict[int, str] = {}
         self.revised_queues = 0
+        self.revised_sampling = 0
 
     @property
     def running(self) -> int:
@@ -171,7 +173,6 @@ class Feed:
         self.interval = result.RevisedPublishingInterval / 1000
         self.keep_alive = self.interval * result.RevisedMaxKeepAliveCount
         self.lifetime = self.interval * result.RevisedLifetimeCount
-        self.revised_queues = 0
         await self._create(list(range(len(self._declared))))
 
     async def retry(self) -> list[int]:
@@ -227,7 +228,9 @@ class Feed:
             if result.StatusCode.is_good():
                 self._items[handle] = result.MonitoredItemId
                 self.missing.pop(handle, None)
-                self.revised_queues += result.RevisedQueueSize < queue_size(self._config, self._config.signal[handle])
+                signal = self._config.signal[handle]
+                self.revised_queues += result.RevisedQueueSize < queue_size(self._config, signal)
+                self.revised_sampling += result.RevisedSamplingInterval > sampling_of(self._config, signal) * 1010
             else:
                 self.missing[handle] = f"{result.StatusCode.name} ({node.to_string()})"
 

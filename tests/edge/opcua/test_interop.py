@@ -1,6 +1,5 @@
 """Against a server whose stack we did not write: everything it produced is received once, as it was."""
 
-import math
 from collections import Counter
 
 import pytest
@@ -118,17 +117,6 @@ def test_a_queue_that_overflows_is_counted(interop, sink, table, run_source, wai
     wait_until(lambda: any(r.value == 19 for r in sink.readings("a")), what="the newest value")
     assert sum(sink.overflow.values()) >= 1
     assert any(r.status & 0x480 == 0x480 and r.value is not None for r in sink.readings("a"))
-
-
-def test_a_reading_without_a_source_time_gets_another(interop, sink, table, run_source, wait_until):
-    server = interop(variables={"a": {"type": "Double", "value": 0}})
-    source = run_source(table(server, ["a"]), sink)
-    wait_until(lambda: sink.readings("a"))
-    before = sink.readings("a")[-1].time
-    server.ask("set", name="a", type="Double", value=1, sourceless=True)
-    wait_until(lambda: len(sink.readings("a")) == 2)
-    assert math.isclose(sink.readings("a")[-1].time, before, abs_tol=60e9)
-    assert source.status.counters["times_replaced"] == 1
 
 
 def test_too_many_signals_are_refused_and_counted(interop, new_sink, table, run_source, wait_until):

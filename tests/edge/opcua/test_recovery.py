@@ -1,0 +1,137 @@
+"""Never dead, never silently stale: what happens to the server, and what the source makes of it."""
+
+import os
+import signal
+import socket
+from collections import Counter
+
+import pytest
+
+import edge.sources.opcua.session as session_module
+
+NO_COMMUNICATION = 0x80310000
+
+
+@pytest.fixture
+def one(interop, sink, table, run_source, wait_until):
+    """A server with two signals, and a source that reads them."""
+    server = interop(variables={"a": {"type": "Double", "value": 1}, "b": {"type": "String", "value": "x"}})
+    source = run_source(table(server, ["a", "b"]), sink)
+    wait_until(lambda: len(sink.readings()) == 2)
+    return server, source
+
+
+def test_acknowledged_only_after_the_commit(one, sink, wait_until):
+    server, source = one
+    wait_until(lambda: not server.unacknowledged(), what="what is committed is acknowledged")
+    sink.hold()
+    acknowledged = source.status.counters["acknowledged"]
+    for i in range(5):
+        server.ask("set", name="a", type="Double", value=10 + i)
+        wait_until(lambda i=i: len(sink.readings("a")) == 2 + i)
+    notifications = source.status.counters["notifications"]
+    wait_until(lambda: len(server.unacknowledged()) == source.status.counters["pending"] == 5)
+    # Two keep-alives later the answers of several more Publish requests have passed: still nothing was acknowledged.
+    heard = source.source._receiver.heard
+    wait_until(lambda: source.source._receiver.heard > heard + 2, what="keep-alives")
+    assert len(server.unacknowledged()) == 5
+    assert source.status.counters["acknowledged"] == acknowledged
+    sink.release()
+    wait_until(lambda: not server.unacknowledged(), what="acknowledged after the commit")
+    assert source.status.counters["acknowledged"] == acknowledged + 5
+    assert source.status.counters["notifications"] == notifications
+    assert source.status.counters["acks_refused"] == 0
+
+
+def test_a_full_journal_holds_the_server_back_and_loses_nothing(
+    interop, sink, table, run_source, wait_until, monkeypatch
+):
+    monkeypatch.setattr(session_module, "MAX_PENDING", 3)
+    server = interop(variables={"a": {"type": "Double", "value": 0}})
+    source = run_source(table(server, ["a"], lifetime="2s", keep_alive="200ms"), sink)
+    wait_until(lambda: sink.readings("a"))
+    sink.hold()
+    server.ask("burst", names=["a"], rounds=150, every=20, type="Double")  # 3 s: longer than the lifetime
+    assert source.status.counters["pending"] <= 3 + 4
+    assert source.status.connected
+    assert len(sink.readings("a")) < 100
+    sink.release()
+    expected = Counter(t for _, t, _, _ in server.produced("a"))
+    wait_until(lambda: len(sink.readings("a")) >= 151)
+    assert Counter(r.time for r in sink.readings("a")) == expected
+    assert source.status.counters["reconnects"] == 0
+
+
+def test_a_killed_server_costs_one_status_a_signal_and_comes_back(one, sink, wait_until):
+    server, source = one
+    server.kill()
+    wait_until(lambda: not source.status.connected and source.status.error)
+    wait_until(lambda: "refused the connection" in source.status.error, what="the reason in words")
+    lost = [r for r in sink.readings() if r.status == NO_COMMUNICATION]
+    assert sorted((r.name, r.value) for r in lost) == [("a", None), ("b", None)]
+    server.start()
+    wait_until(lambda: source.status.connected, 30)
+    wait_until(lambda: sink.readings("a")[-1].status == 0)
+    server.ask("set", name="a", type="Double", value=77)
+    wait_until(lambda: sink.readings("a")[-1].value == 77)
+    assert [r for r in sink.readings() if r.status == NO_COMMUNICATION] == lost, "once a loss, not once a try"
+    assert source.status.counters["reconnects"] == 1
+    assert source.status.error == ""
+
+
+def test_namespaces_in_another_order_after_a_restart(one, sink, wait_until):
+    server, source = one
+    server.kill()
+    wait_until(lambda: not source.status.connected)
+    server.start(noise=3, swap=True)
+    wait_until(lambda: source.status.connected, 30)
+    assert source.status.missing == {}
+    server.ask("set", name="a", type="Double", value=5)
+    server.ask("set", name="b", type="String", value="y")
+    wait_until(lambda: sink.readings("a")[-1].value == 5 and sink.readings("b")[-1].value == "y")
+
+
+def test_a_server_that_hangs_is_noticed(one, sink, wait_until):
+    server, source = one
+    os.kill(server.process.pid, signal.SIGSTOP)  # the connection stays open, and nothing comes
+    try:
+        wait_until(lambda: not source.status.connected, 15, "the watchdog")
+        assert {r.name for r in sink.readings() if r.status == NO_COMMUNICATION} == {"a", "b"}
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+    wait_until(lambda: source.status.connected, 30)
+    server.ask("set", name="a", type="Double", value=6)
+    wait_until(lambda: sink.readings("a")[-1].value == 6)
+
+
+def test_a_server_that_accepts_and_never_answers(sink, table, run_source, wait_until, free_port):
+    class Deaf:
+        uri = "urn:x"
+        url = f"opc.tcp://127.0.0.1:{free_port()}/x"
+
+    with socket.create_server(("127.0.0.1", int(Deaf.url.split(":")[2].split("/")[0]))):
+        source = run_source(table(Deaf, ["a"], timeout="200ms"), sink)
+        wait_until(lambda: "did not answer within 0.2 s" in source.status.error)
+        source.stop()
+    assert sink.readings() == [], "nothing was connected, so nothing was lost"
+
+
+def test_a_node_that_vanishes_and_returns(one, sink, wait_until):
+    server, source = one
+    server.ask("remove", name="a")
+    wait_until(lambda: "cnc-07/a" in source.status.missing, what="the vanished node is reported")
+    assert source.status.connected
+    server.ask("set", name="b", type="String", value="still here")
+    wait_until(lambda: sink.readings("b")[-1].value == "still here")
+    assert sink.readings("a")[-1].value is None
+    server.ask("add", name="a", type="Double", value=9)
+    wait_until(lambda: sink.readings("a")[-1].value == 9, what="the node is back")
+    assert source.status.missing == {}
+
+
+def test_a_stop_keeps_the_subscription_on_the_server(one, wait_until):
+    server, source = one
+    source.stop()
+    wait_until(lambda: server.ask("subscriptions")["sessions"] == 0, what="the session is closed")
+    assert server.ask("subscriptions")["orphans"] == 1
+    assert not source.status.connected
