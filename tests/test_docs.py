@@ -1,0 +1,70 @@
+"""The documents: links lead somewhere, configurations can be read, commands and files exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from edge.config import load
+from fieldlab import cli
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("fieldlab", "edge", "ingest", "analytics", "simulators", "deploy", "board", "benchmarks", "docs")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for package in PACKAGES for path in (ROOT / package).rglob("*.md"))])
+NAMES = [str(p.relative_to(ROOT)) for p in DOCUMENTS]
+HEAD = '[agent]\nname = "a"\n'
+SOURCE = '[[source]]\nkind = "mqtt"\nurl = "mqtt://127.0.0.1"\n'
+PART = '[[part]]\nmachine = "*"\nid = "part_id"\n'
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_links_lead_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)", path.read_text("utf-8"))
+    dead = [t for t in targets if "://" not in t and not (path.parent / t).exists()]
+    assert dead == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_configurations_can_be_read(path: Path, tmp_path: Path) -> None:
+    """A whole file is read as it stands; a part of one gets what it leaves out."""
+    for block in blocks(path, "toml"):
+        tables = set(re.findall(r"^\[+[\w.]+\]+", block, re.MULTILINE))
+        text = block if "[agent]" in tables else HEAD + block
+        text += "" if "[[source]]" in tables else f"\n{SOURCE}"
+        text += "" if "[[part]]" in tables else f"\n{PART}"
+        file = tmp_path / "fieldlab.toml"
+        file.write_text(text)
+        load(file)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_commands_exist(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for line in "\n".join(blocks(path, "sh")).splitlines():
+        command = line.partition("#")[0].split()
+        if command[:1] == ["make"]:
+            assert re.search(rf"^{command[1]}:", makefile, re.MULTILINE), line
+        elif command[:1] == ["fieldlab"]:
+            with pytest.raises(SystemExit) as ended:
+                cli.main([command[1], "--help"])
+            assert ended.value.code == 0, line
+            usage = capsys.readouterr().out
+            assert all(word in usage for word in command[2:] if word.startswith("--")), line
+
+
+@pytest.mark.parametrize("package", ["edge", "analytics", "simulators", "ingest"])
+def test_files_that_a_readme_names_exist(package: str) -> None:
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / package / "README.md").read_text("utf-8"), re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([\w/]+(?:\.py|/))`", row)]
+    assert [name for name in named if not (ROOT / package / name).exists()] == []
+
+
+def test_subcommands_that_are_not_built_are_named_as_such() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    unbuilt = text[text.index("**Not built yet:**") :]
+    built = [command for command in cli._COMMANDS if f"`{command}`" in unbuilt.partition("\n\n")[0]]
+    assert built == []
