@@ -1,0 +1,379 @@
+"""Judgement as a pure fold over the journal: records in, findings, part events, verdicts and chart points out.
+
+The same records in the same order give the same rows, bit for bit, however they are cut into calls and however readings
+are cut into batches (rows of one machine come in one order; machines may interleave). The configuration comes only from
+`Control(action="configure")` records. `MachineState` rows come from a signal named `state`.
+"""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from analytics.config import AnalyticsConfig, ChartConfig, PartConfig, config_hash, span_ns
+from analytics.findings import FindingBook
+from analytics.order import Sorter
+from analytics.partflow import PartFlow, PartTaker
+from analytics.parts import PartTracker, text_at
+from analytics.runner import ChartRunner, Outlet
+from analytics.slices import segment
+from analytics.state import encode, grow
+from analytics.windows import Windows
+from fieldlab.model import Batch, Control, Limits, MachineState, Place, Record, RecordKind, SignalInfo, SignalKey
+from fieldlab.model.record import Row
+from fieldlab.model.status import is_good
+
+KINDS = frozenset({RecordKind.READINGS, RecordKind.TICK, RecordKind.CONTROL})
+DEFAULT_WINDOW = "10s"
+AHEAD_NS = (
+    2 * 86_400 * 10**9
+)  # a reading so far ahead of its commit has a wild clock and would stop its machine's clock
+_SNAPSHOT = 1
+
+
+class Lookup(Protocol):
+    """Signal index → key: `fieldlab.model.SignalTable` is one."""
+
+    def __getitem__(self, index: int, /) -> SignalKey:
+        """The key of a signal."""
+        ...
+
+
+class SnapshotError(Exception):
+    """A snapshot was written by another version of the engine: fold the journal again from its start."""
+
+
+class _WindowTaker(msgspec.Struct):
+    runner: ChartRunner
+    slots: list[int] = []
+    channels: list[int] = []
+
+
+class Engine:
+    """Judges. One caller at a time; no clock, no files.
+
+    Attributes:
+        config: the configuration in force.
+        config_hash: its hash; empty before the first configure record.
+    """
+
+    KINDS = KINDS
+
+    def __init__(self, table: Lookup) -> None:
+        self._table = table
+        self.config = AnalyticsConfig()
+        self.config_hash = ""
+        self._rows: list[tuple[int, int, Row]] = []
+        self._sorter = Sorter(round(self.config.lateness * 1e9))
+        self._book = FindingBook()
+        self._flow = PartFlow(self._book, self._emit, self._info)
+        self._outlet = Outlet(self._emit, self._book, self._part_at, self._info, self._makes_parts)
+        self._machines: list[Place] = []
+        self._machine: dict[Place, int] = {}
+        self._machine_of = np.zeros(0, np.int32)
+        self._watched = np.zeros(0, bool)
+        self._known = 0  # signals that are wired
+        self._infos: dict[SignalKey, SignalInfo] = {}
+        self._runners: list[ChartRunner] = []
+        self._reading: list[NDArray[np.intp]] = []  # per runner: signal index → channel, -1 for none
+        self._windows: dict[tuple[int, int], Windows] = {}
+        self._takers: dict[tuple[int, int], dict[str, _WindowTaker]] = {}
+        self._states: dict[int, str] = {}  # index of a signal named `state` → what it says now
+        self._implausible = 0
+        self._ignored = 0
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Totals: `late` and `implausible` readings (stored, not judged), `pending` ones, `ignored_controls`."""
+        return {
+            "late": int(self._sorter.late.sum()),
+            "implausible": self._implausible,
+            "pending": self._sorter.pending,
+            "ignored_controls": self._ignored,
+        }
+
+    def late(self) -> dict[Place, int]:
+        """Late readings of each machine."""
+        return dict(zip(self._machines, self._sorter.late.tolist(), strict=True))
+
+    def limits(self) -> list[tuple[SignalKey, str, Limits | None]]:
+        """Signal, chart and frozen limits (None while they are learned) of every channel."""
+        return [(key, r.name, found) for r in self._runners for key, found in zip(r.keys, r.limits, strict=True)]
+
+    def fold(self, records: Sequence[Record]) -> list[Row]:
+        """Judge records, in the order of their positions; kinds other than `KINDS` are passed over.
+
+        Raises:
+            msgspec.ValidationError: if a configure record does not hold an `AnalyticsConfig`.
+        """
+        out: list[Row] = []
+        for record in records:
+            if record.kind == RecordKind.READINGS and record.batch is not None:
+                self._take(record.batch, record.time)
+            elif record.kind == RecordKind.TICK:
+                self._sorter.tick(record.time)
+            elif record.kind == RecordKind.CONTROL:
+                self._judge()
+                out += self._flush()
+                for row in record.rows:
+                    if isinstance(row, Control):
+                        self._control(row)
+                out += self._flush()
+        self._judge()
+        return out + self._flush()
+
+    def snapshot(self) -> bytes:
+        """Everything that `restore` needs to go on, bit for bit."""
+        return encode({
+            "version": _SNAPSHOT,
+            "config": msgspec.to_builtins(self.config),
+            "hash": self.config_hash,
+            "machines": [msgspec.to_builtins(p) for p in self._machines],
+            "known": self._known,
+            "sorter": self._sorter.save(),
+            "book": self._book.save(),
+            "runners": {r.name: r.save() for r in self._runners},
+            "windows": [(m, width, w.save()) for (m, width), w in self._windows.items()],
+            "trackers": [(m, t.save()) for m, t in self._flow.trackers.items()],
+            "states": list(self._states.items()),
+            "implausible": self._implausible,
+            "ignored": self._ignored,
+        })  # fmt: skip
+
+    def restore(self, snapshot: bytes) -> None:
+        """Go on from a snapshot. The table must know every signal that it knew then, by the same index.
+
+        Raises:
+            SnapshotError: if another version of the engine wrote it.
+        """
+        saved: dict[str, Any] = msgspec.msgpack.decode(snapshot)
+        if saved.get("version") != _SNAPSHOT:
+            raise SnapshotError(
+                f"snapshot version {saved.get('version')!r} is not {_SNAPSHOT}: fold again from the start"
+            )
+        self.__init__(self._table)  # type: ignore[misc]  # starts afresh
+        for place in saved["machines"]:
+            self._machine_index(msgspec.convert(place, Place))
+        self.config = msgspec.convert(saved["config"], AnalyticsConfig)
+        self.config_hash = saved["hash"]
+        self._infos = {info.key: info for info in self.config.signals}
+        self._runners = [ChartRunner(c, self._outlet) for c in self.config.charts]
+        for runner in self._runners:
+            runner.load(saved["runners"][runner.name])
+        self._sorter = Sorter(round(self.config.lateness * 1e9))
+        self._sorter.load(saved["sorter"])
+        self._book.load(saved["book"])
+        for m, width, window in saved["windows"]:
+            self._windows[m, width] = Windows(width)
+            self._windows[m, width].load(window)
+        for m, tracker in saved["trackers"]:
+            config = self.config.part_of(self._machines[m].machine)
+            if config is not None:
+                self._flow.trackers[m] = PartTracker(config, self._machines[m])
+                self._flow.trackers[m].load(tracker)
+        self._states = {int(i): str(text) for i, text in saved["states"]}
+        self._implausible, self._ignored = saved["implausible"], saved["ignored"]
+        self._wire_all(saved["known"], 0)
+
+    # --- what the journal says ---
+
+    def _take(self, batch: Batch, committed: int) -> None:
+        if len(batch) == 0:
+            return
+        if committed:
+            wild = batch.time > committed + AHEAD_NS
+            if wild.any():
+                self._implausible += int(np.count_nonzero(wild))
+                batch = batch.take(~wild)
+                if len(batch) == 0:
+                    return
+        self._wire_up_to(int(batch.signal.max()) + 1)
+        self._sorter.add(batch, self._machine_of[batch.signal], self._watched[batch.signal])
+
+    def _control(self, control: Control) -> None:
+        if control.action == "configure":
+            self._configure(msgspec.convert(control.detail, AnalyticsConfig), control.time)
+        elif control.action in ("acknowledge", "shelve"):
+            state = "acknowledged" if control.action == "acknowledge" else "shelved"
+            why = str(control.detail.get("cause", ""))
+            words = f"{state} by {control.by or 'unknown'}{f': {why}' if why else ''}"
+            row = self._book.revise(str(control.detail.get("id", "")), control.time, state, words)  # type: ignore[arg-type]  # one of two
+            if row is None:
+                self._ignored += 1
+            else:
+                self._emit(SignalKey(row.place, row.signal), control.time, row)
+        else:
+            self._ignored += 1
+
+    def _configure(self, config: AnalyticsConfig, time: int) -> None:
+        kept = {r.name: r for r in self._runners if r.config in config.charts}
+        for runner in self._runners:
+            if runner.name not in kept:
+                for key in runner.keys:
+                    runner.close(key, time, "the chart was changed or removed")
+        self.config, self.config_hash = config, config_hash(config)
+        self._infos = {info.key: info for info in config.signals}
+        self._sorter.set_lateness(round(config.lateness * 1e9))
+        self._runners = [kept.get(c.label) or ChartRunner(c, self._outlet) for c in config.charts]
+        for m, tracker in list(self._flow.trackers.items()):
+            if config.part_of(tracker.place.machine) != tracker.config:
+                self._flow.drop(m, time)
+        self._wire_all(self._known, time)
+
+    # --- wiring: which signal feeds what ---
+
+    def _wire_all(self, known: int, time: int) -> None:
+        self._known = 0
+        self._machine_of, self._watched = np.zeros(0, np.int32), np.zeros(0, bool)
+        self._reading = [np.zeros(0, np.intp) for _ in self._runners]
+        self._takers = {}
+        self._flow.unwire()
+        self._wire_up_to(known, time)
+        self._windows = {key: w for key, w in self._windows.items() if key in self._takers}
+
+    def _wire_up_to(self, known: int, time: int = 0) -> None:
+        """Wire signals in the order of their indices, so that channels do not depend on batches."""
+        if known <= self._known:
+            return
+        self._machine_of, self._watched = grow(self._machine_of, known), grow(self._watched, known)
+        for i, table in enumerate(self._reading):
+            bigger = np.full(len(self._machine_of), -1, np.intp)
+            bigger[: len(table)] = table
+            self._reading[i] = bigger
+        for index in range(self._known, known):
+            self._wire(index, self._table[index], time)
+        self._known = known
+
+    def _wire(self, index: int, key: SignalKey, time: int) -> None:
+        m = self._machine_index(key.place)
+        self._machine_of[index] = m
+        parts = self.config.part_of(key.place.machine)
+        self._watched[index] = parts is not None or key.name == "state"
+        info = self._info(key)
+        if parts is not None:
+            self._flow.wire(m, parts, index, key, info)
+        if info.kind == "text":
+            return
+        for i, runner in enumerate(self._runners):
+            if not any(fnmatchcase(key.short, pattern) for pattern in runner.config.signals):
+                continue
+            feeder = _feeder(runner.config, parts)
+            if feeder is None:
+                continue
+            self._watched[index] = True
+            before = runner.channel.get(key)
+            if before is not None and runner.feeders[before] != feeder:
+                runner.close(key, time, "the chart starts afresh: other values feed it now")
+            channel = runner.add(key, feeder)
+            if feeder == "reading":
+                self._reading[i][index] = channel
+            elif feeder == "part":
+                self._flow.trackers[m].slot(index)
+                self._flow.takers.setdefault(m, []).append(PartTaker(runner, channel, index, key))
+            else:
+                at = (m, span_ns(feeder))
+                windows = self._windows.setdefault(at, Windows(at[1]))
+                taker = self._takers.setdefault(at, {}).setdefault(runner.name, _WindowTaker(runner))
+                taker.slots.append(windows.slot(index))
+                taker.channels.append(channel)
+            self._flow.charts.setdefault(m, []).append((runner, channel))
+
+    def _machine_index(self, place: Place) -> int:
+        found = self._machine.get(place)
+        if found is None:
+            found = self._machine[place] = len(self._machines)
+            self._machines.append(place)
+            self._sorter.grow(len(self._machines))
+        return found
+
+    # --- judging what was released ---
+
+    def _judge(self) -> None:
+        batch, machine = self._sorter.release()
+        if len(batch) == 0:
+            return
+        cuts = [0, *(np.flatnonzero(np.diff(machine)) + 1).tolist(), len(batch)]
+        pieces = [(int(machine[a]), a, b) for a, b in pairwise(cuts)]
+        with_windows = {m for m, _ in self._windows}
+        mine = {m: segment(batch, a, b) for m, a, b in pieces if m in self._flow.trackers or m in with_windows}
+        for m in self._flow.trackers:
+            if m in mine:
+                self._flow.cut(m, mine[m])
+        usable = is_good(batch.status) & np.isfinite(batch.value)
+        for runner, table in zip(self._runners, self._reading, strict=True):
+            channel = table[batch.signal]
+            rows = np.flatnonzero((channel >= 0) & usable)
+            runner.feed(channel[rows], batch.time[rows], batch.value[rows])
+        for (m, _), windows in self._windows.items():
+            if m in mine:
+                self._feed_windows(m, windows, mine[m])
+        for m in self._flow.trackers:
+            if m in mine:
+                self._flow.run(m, mine[m])
+        self._machine_states(batch)
+
+    def _feed_windows(self, m: int, windows: Windows, rows: Batch) -> None:
+        slot_of = np.full(len(self._machine_of), -1, np.intp)
+        slot_of[list(windows.slots)] = list(windows.slots.values())
+        slot = slot_of[rows.signal]
+        use = np.flatnonzero(slot >= 0)
+        slot, time, value, status = slot[use], rows.time[use], rows.value[use], rows.status[use]
+        # every reading of the machine moves its windows, also one that no window takes
+        for number, part in windows.segments(rows.time):
+            if windows.open is not None and number != windows.open:
+                self._close_window(m, windows)
+            windows.open = number
+            a, b = np.searchsorted(use, [part.start, part.stop])
+            windows.accumulator.add(slot[a:b], time[a:b], value[a:b], status[a:b])
+
+    def _close_window(self, m: int, windows: Windows) -> None:
+        end = ((windows.open or 0) + 1) * windows.width_ns
+        for taker in self._takers[m, windows.width_ns].values():
+            values = windows.accumulator.feature(np.array(taker.slots, np.intp), taker.runner.config.feature)
+            there = np.flatnonzero(np.isfinite(values))
+            channels = np.array(taker.channels, np.intp)[there]
+            taker.runner.feed(channels, np.full(len(there), end, np.int64), values[there])
+        windows.accumulator.reset()
+
+    def _machine_states(self, batch: Batch) -> None:
+        for index in np.unique(batch.signal).tolist():
+            key = self._table[index]
+            if key.name != "state":
+                continue
+            for row in np.flatnonzero((batch.signal == index) & is_good(batch.status)).tolist():
+                text = text_at(batch, row, self._info(key))
+                if text is not None and text != self._states.get(index):
+                    self._states[index] = text
+                    time = int(batch.time[row])
+                    self._emit(key, time, MachineState(time=time, place=key.place, state=text))
+
+    # --- small services ---
+
+    def _emit(self, key: SignalKey, time: int, row: Row) -> None:
+        self._rows.append((self._machine_index(key.place), time, row))
+
+    def _flush(self) -> list[Row]:
+        rows = sorted(self._rows, key=lambda entry: entry[:2])
+        self._rows.clear()
+        return [row for _, _, row in rows]
+
+    def _info(self, key: SignalKey) -> SignalInfo:
+        return self._infos.get(key) or SignalInfo(key=key)
+
+    def _part_at(self, key: SignalKey, time: int) -> str:
+        tracker = self._flow.trackers.get(self._machine[key.place])
+        return "" if tracker is None else tracker.part_at(time)
+
+    def _makes_parts(self, key: SignalKey) -> bool:
+        return self._machine[key.place] in self._flow.trackers
+
+
+def _feeder(chart: ChartConfig, parts: PartConfig | None) -> str | None:
+    """What feeds a chart on a machine: `part`, `reading` or a window's width; None if it asks for parts it has not."""
+    if chart.per == "part" and parts is None:
+        return None
+    return chart.per or ("part" if parts is not None else DEFAULT_WINDOW)

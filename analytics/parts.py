@@ -1,0 +1,142 @@
+"""Tells the parts of one machine apart: start, end and genealogy, in event time.
+
+A part lasts from the reading that starts it, inclusive, to the reading that starts the next, exclusive: a reading with
+the very time of the change belongs to the new part. The first part seen may have started before us: it is not complete.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from analytics.config import PartConfig, span_ns
+from analytics.windows import Accumulator
+from fieldlab.model import Batch, Place, SignalInfo
+from fieldlab.model.status import is_good
+
+
+class Part(msgspec.Struct):
+    """The part that is being made.
+
+    Attributes:
+        id: its id; empty while no part is being made.
+        start: event time, ns.
+        complete: whether its start was seen.
+        genealogy: signal → the values that it had during the part, in order.
+    """
+
+    id: str
+    start: int
+    complete: bool
+    genealogy: dict[str, list[str]] = {}
+
+
+class PartTracker:
+    """Parts of one machine."""
+
+    def __init__(self, config: PartConfig, place: Place) -> None:
+        self.config = config
+        self.place = place
+        self.longest_ns = span_ns(config.longest)
+        self.accumulator = Accumulator()
+        self.slots: dict[int, int] = {}  # signal index → slot
+        self.part: Part | None = None  # None until the watched signal has had a value
+        self.riding: dict[str, str] = {}  # genealogy signal → its value now
+        self.since: int | None = None  # when the part, or our waiting for the first, began
+        self.warned = False
+        self._raw: str | None = None
+        self._timeline: list[tuple[int, str]] = []  # (start, id) of the parts that the readings at hand belong to
+
+    def slot(self, signal: int) -> int:
+        """The slot of a signal, a new one if it has none."""
+        found = self.slots.setdefault(signal, len(self.slots))
+        self.accumulator.grow(len(self.slots))
+        return found
+
+    def cut(self, rows: Batch, watched: int, info: SignalInfo) -> list[Part]:
+        """The parts that start in these readings, in order; none of them is entered yet.
+
+        Args:
+            rows: readings of the machine, sorted.
+            watched: index of the signal that tells parts apart.
+            info: what is known about it.
+        """
+        del self._timeline[:-1]
+        started: list[Part] = []
+        for row in np.flatnonzero((rows.signal == watched) & is_good(rows.status)).tolist():
+            raw = text_at(rows, row, info)
+            if raw is None or raw == self._raw:
+                continue
+            first, self._raw = self._raw is None, raw
+            part = self._start(raw, int(rows.time[row]), complete=not first)
+            before = started[-1] if started else self.part
+            if before is not None and before.id == part.id:
+                continue
+            if started and started[-1].start == part.start:
+                started.pop()  # two changes at one time: the later one holds
+                self._timeline.pop()
+            started.append(part)
+            self._timeline.append((part.start, part.id))
+        return started
+
+    def part_at(self, time: int) -> str:
+        """The part that a moment of the readings at hand belongs to."""
+        return next((name for start, name in reversed(self._timeline) if start <= time), "")
+
+    def _start(self, raw: str, time: int, *, complete: bool) -> Part:
+        machine, stamp = self.place.machine, datetime.fromtimestamp(time // 10**9, UTC).strftime("%Y%m%dT%H%M%S")
+        stamp = f"{stamp}.{time % 10**9 // 10**6:03d}Z"
+        if self.config.state:
+            running = raw == self.config.state
+            return Part(f"{machine}-{stamp}" if running else "", time, complete or not running)
+        if self.config.counter:
+            return Part(f"{machine}-{raw}", time, complete)
+        if self.config.job:
+            return Part(f"{raw}-{stamp}" if raw else "", time, complete)
+        return Part(raw, time, complete)
+
+    def save(self) -> dict[str, Any]:
+        """State as plain values."""
+        return {
+            "slots": list(self.slots.items()),
+            "accumulator": self.accumulator.save(),
+            "part": msgspec.to_builtins(self.part),
+            "riding": self.riding,
+            "since": self.since,
+            "warned": self.warned,
+            "raw": self._raw,
+            "timeline": self._timeline[-1:],
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take the state of `save`."""
+        self.slots = {int(signal): int(slot) for signal, slot in saved["slots"]}
+        self.accumulator.load(saved["accumulator"])
+        self.part = msgspec.convert(saved["part"], Part | None)
+        self.riding, self.since, self.warned = dict(saved["riding"]), saved["since"], saved["warned"]
+        self._raw, self._timeline = saved["raw"], [(int(t), str(name)) for t, name in saved["timeline"]]
+
+
+def text_at(rows: Batch, row: int, info: SignalInfo) -> str | None:
+    """What a Good reading says, as text: its text, its state's name, or its number; None if it says nothing."""
+    at = np.searchsorted(rows.text_row, row)
+    if at < len(rows.text_row) and rows.text_row[at] == row:
+        return rows.text[int(at)]
+    at = np.searchsorted(rows.integer_row, row)
+    if at < len(rows.integer_row) and rows.integer_row[at] == row:
+        return str(int(rows.integer[at]))
+    value = float(rows.value[row])
+    if not np.isfinite(value):
+        return None
+    number = str(int(value)) if value.is_integer() else repr(value)
+    return info.states.get(number, number)
+
+
+def slots_of(slots: dict[int, int], size: int) -> NDArray[np.intp]:
+    """Signal index → slot, -1 for none, (size,)."""
+    table = np.full(size, -1, np.intp)
+    for signal, slot in slots.items():
+        table[signal] = slot
+    return table
