@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Literal, Self
 
 import msgspec
-import structlog
 
 from simulators.machines import MACHINES, Machine, Reading
 from simulators.protocols.mqtt_device import MqttDevice, MqttError
@@ -21,7 +20,8 @@ from simulators.protocols.opcua_server import OpcUaServer
 from simulators.scenarios import Scenario, machines
 from simulators.truth import TruthWriter
 
-_log = structlog.get_logger()
+_PATIENCE = 10.0  # s, for a broker to answer
+_FIRST_TRY = 3.0  # s: a broker that does not know MQTT 5 may never answer
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,12 +64,12 @@ class Runner:
 
     async def __aenter__(self) -> Self:
         try:
-            if self._server:
-                await self._server.start()
-                self.opcua_url = self._server.url
             for plan in self._scenario.machine:
                 if MACHINES[plan.kind].PROTOCOL == "mqtt":
                     self._devices[plan.name] = await self._connect(self._scenario.place(plan.name))
+            if self._server:
+                await self._server.start()
+                self.opcua_url = self._server.url
         except BaseException:
             await self._close()
             raise
@@ -151,12 +151,12 @@ class Runner:
 
         made = device(access.protocol or "5")
         try:
-            await made.connect()
+            await made.connect(_PATIENCE if access.protocol else _FIRST_TRY)
         except MqttError:
             if access.protocol is not None:
                 raise
             made = device("3.1.1")
-            await made.connect()
+            await made.connect(_PATIENCE)
         return made
 
     async def _close(self) -> None:

@@ -48,6 +48,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--mqtt-user", default="", metavar="NAME", help="user at that broker")
     parser.add_argument("--mqtt-password-file", type=Path, metavar="FILE", help="file with that user's password")
+    parser.add_argument("--mqtt-protocol", choices=("5", "3.1.1"), help="MQTT version to speak there (5, else 3.1.1)")
     parser.add_argument(
         "--mqtt-batch", type=int, default=1, metavar="N", help="readings of a signal in one message (1)"
     )
@@ -94,7 +95,7 @@ def _serve(args: argparse.Namespace, scenario: "Scenario") -> int:
         try:
             if needs_broker and args.mqtt:
                 password = args.mqtt_password_file.read_text("utf-8").rstrip("\r\n") if args.mqtt_password_file else ""
-                access = Access(url=args.mqtt, user=args.mqtt_user, password=password)
+                access = Access(url=args.mqtt, user=args.mqtt_user, password=password, protocol=args.mqtt_protocol)
                 file = str(args.mqtt_password_file) if args.mqtt_password_file else None
                 about = {"user": args.mqtt_user, "password_file": file, "broker": "external"}
             elif needs_broker:
@@ -128,6 +129,7 @@ async def _main(args: argparse.Namespace, scenario: "Scenario", truth: Any, acce
             seed=scenario.seed,
             opcua=runner.opcua_url,
             mqtt=access.url if access else None,
+            mqtt_protocol=access.protocol if access else None,
             **about,
             machines=describe(scenario)["machines"],
         )

@@ -63,6 +63,12 @@ class Broker:
         self._stop: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
+        with socket.socket() as s:  # else we would take somebody else's broker for ours
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind((_LOOPBACK, self.port))
+            except OSError as e:
+                raise BrokerError(f"{self.kind} cannot listen on port {self.port}: {e.strerror}") from None
         self._folder = Path(tempfile.mkdtemp(prefix="fieldlab-broker-"))
         self.password_file = self._folder / "password"
         _write_secret(self.password_file, self.password + "\n")
