@@ -8,7 +8,7 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import msgspec
 
@@ -52,7 +52,9 @@ class Size(int):
 
 
 def _with_unit(text: str, units: dict[str, float] | dict[str, int], examples: str) -> float:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", text) if isinstance(text, str) else None
+    match = (
+        re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([A-Za-z]+)\s*", text) if isinstance(text, str) else None
+    )
     if match is None or match[2] not in units:
         raise ValueError(f"{text!r} is not understood; write it as {examples}")
     return float(match[1]) * units[match[2]]
@@ -68,7 +70,7 @@ class Document:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.text = path.read_text("utf-8")
+            self.text = path.read_text("utf-8-sig")
         except FileNotFoundError:
             raise ConfigError("there is no such file", file=path) from None
         except (OSError, UnicodeDecodeError) as e:
@@ -78,6 +80,8 @@ class Document:
         except tomllib.TOMLDecodeError as e:
             line = re.search(r"at line (\d+)", str(e))
             raise ConfigError(f"is not TOML: {e}", file=path, line=int(line[1]) if line else 0) from None
+        except (ValueError, RecursionError) as e:  # a number of thousands of digits; brackets in brackets
+            raise ConfigError(f"cannot be read: {e}", file=path) from None
         self._lines = _key_lines(self.text)
 
     def line(self, key: str) -> int:
@@ -106,11 +110,13 @@ class Document:
             if kind in (Duration, Size):
                 return kind.parse(value)
             if kind is Path and isinstance(value, str):
-                return self.path.parent / Path(value).expanduser()
+                return _path(self.path.parent, value)
             raise ValueError(f"{value!r} is not a {kind.__name__}")
 
         try:
             return msgspec.convert(table, section, dec_hook=custom)
+        except OverflowError:
+            raise self.error("holds a number that is too large", key) from None
         except msgspec.ValidationError as e:
             message, _, at = str(e).partition(" - at `$")
             inner = at.rstrip("`")
@@ -130,14 +136,16 @@ class Document:
             inner = _inner_struct(fields[name].type)
             if inner is None:
                 continue
-            items = enumerate(value) if isinstance(value, list) else [(None, value)]
-            for i, item in items:
+            items = [(f"{at}[{i}]", item) for i, item in enumerate(value)] if isinstance(value, list) else [(at, value)]
+            if isinstance(value, dict) and get_origin(fields[name].type) is dict:
+                items = [(f"{at}.{word}", item) for word, item in value.items()]
+            for where, item in items:
                 if isinstance(item, dict):
-                    self._refuse_unknown(inner, item, at if i is None else f"{at}[{i}]")
+                    self._refuse_unknown(inner, item, where)
 
 
 def _inner_struct(kind: Any) -> type[msgspec.Struct] | None:
-    """The struct inside `X`, `X | None`, `tuple[X, ...]` or `list[X]`."""
+    """The struct inside `X`, `X | None`, `tuple[X, ...]`, `list[X]` or `dict[str, X]`."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
     for argument in getattr(kind, "__args__", ()):
@@ -147,15 +155,24 @@ def _inner_struct(kind: Any) -> type[msgspec.Struct] | None:
     return None
 
 
+def _path(folder: Path, text: str) -> Path:
+    if "\0" in text or not text:
+        raise ValueError(f"{text!r} is not a path")
+    try:
+        return folder / Path(text).expanduser()
+    except RuntimeError as e:
+        raise ValueError(f"{text!r}: {e}") from None
+
+
 def _key_lines(text: str) -> dict[str, int]:
     """Dotted key → line, for tables, arrays of tables and `key = value` lines: enough to point there."""
     lines: dict[str, int] = {}
     counts: dict[str, int] = {}
     prefix = ""
     for number, line in enumerate(text.splitlines(), 1):
-        array = re.match(r"\s*\[\[\s*([\w.\-]+)\s*\]\]", line)
-        table = re.match(r"\s*\[\s*([\w.\-]+)\s*\]", line)
-        pair = re.match(r"""\s*["']?([\w\-]+)["']?\s*=""", line)
+        array = re.match(r"\s*\[\[\s*([\w.\-]+)\s*\]\]\s*(?:#.*)?$", line)
+        table = re.match(r"\s*\[\s*([\w.\-]+)\s*\]\s*(?:#.*)?$", line)
+        pair = re.match(r"""\s*["']?([\w.\-]+)["']?\s*=""", line)
         if array:
             parent, _, name = array[1].rpartition(".")
             base = f"{_current(parent, counts)}.{name}" if parent else name
