@@ -34,7 +34,6 @@ MAY_IMPORT = {
 # The judgement is a fold over the journal: nothing here that tells the time, or reaches out of the process.
 NOT_IN_ANALYTICS = {
     "time",
-    "datetime",
     "zoneinfo",
     "random",
     "asyncio",
@@ -44,6 +43,7 @@ NOT_IN_ANALYTICS = {
     "os",
     "pathlib",
 }
+CLOCKS = {"now", "today", "utcnow"}  # of datetime, which is fine for writing an event's time
 LIBRARIES_OF_ANALYTICS = {"numpy", "msgspec"}
 
 # What belongs to one kind of source, store or view, and costs an agent memory only when its configuration names it.
@@ -85,6 +85,12 @@ def imports(path: Path, root: Path) -> Iterator[tuple[int, str]]:
                     yield node.lineno, first.value.rstrip(".")
 
 
+def clocks(path: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
+        if isinstance(node, ast.Attribute) and node.attr in CLOCKS:
+            yield node.lineno, node.attr
+
+
 def within(name: str, room: str) -> bool:
     return name == room or name.startswith(f"{room}.")
 
@@ -96,6 +102,10 @@ def breaches(root: Path) -> list[str]:
         for path in sorted((root / package).rglob("*.py")):
             name = module_name(path, root)
             room = max((r for r in MAY_IMPORT if within(name, r)), key=len)
+            if room == "analytics":
+                found += [
+                    f"{path.relative_to(root)}:{line}: analytics may not ask {clock}()" for line, clock in clocks(path)
+                ]
             for line, target in imports(path, root):
                 top = target.partition(".")[0]
                 where = f"{path.relative_to(root)}:{line}: {room} may not import {target}"
@@ -140,6 +150,7 @@ def test_every_package_is_looked_at() -> None:
         ("ingest/x.py", "import edge", "ingest may not import edge"),
         ("analytics/x.py", "from fieldlab import errors", "analytics may not import fieldlab.errors"),
         ("analytics/x.py", "import time", "analytics may not import time"),
+        ("analytics/x.py", "from datetime import datetime\ndatetime.now()", "analytics may not ask now()"),
         ("analytics/x.py", "import scipy.stats", "analytics may not import scipy.stats"),
         ("analytics/x.py", "from ingest.stores import base", "analytics may not import ingest.stores.base"),
         ("edge/sources/x.py", "if TYPE_CHECKING:\n    import board", "edge may not import board"),
