@@ -9,6 +9,7 @@
 PYTHON ?=
 ARGS ?=
 BIN := .venv/bin
+LINT = for step in "ruff format --check --quiet ." "ruff check --quiet --output-format concise ." mypy; do echo "== $$step"; $(BIN)/$$step || status=1; done
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format clean
@@ -28,14 +29,13 @@ help:
 demo: .venv/.ready-demo
 	@$(BIN)/fieldlab demo $(ARGS)
 
+# Every step runs, whatever the one before it said; the exit status is that of all of them.
 check: .venv/.ready-dev
-	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/pytest -q tests/test_walls.py
+	@status=0; $(LINT); $(BIN)/pytest -q tests/test_walls.py || status=1; exit $$status
 
-test: check
-	@$(BIN)/pytest --durations=10 $(ARGS)
+test: .venv/.ready-dev
+	@status=0; $(LINT); lint=$$status; $(BIN)/pytest --durations=10 $(ARGS) || status=1; \
+	[ $$lint = 0 ] || echo "Formatting, lint or types are not clean: see above the tests." >&2; exit $$status
 
 format: .venv/.ready-dev
 	@$(BIN)/ruff check --fix .
