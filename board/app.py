@@ -1,4 +1,7 @@
-"""The board's routes, to be mounted by the agent's web server."""
+"""The board's routes, to be mounted by the agent's web server.
+
+Importing this raises ModuleNotFoundError where plotly, the chart library, is not installed.
+"""
 
 import asyncio
 import gzip
@@ -18,6 +21,7 @@ from board.guard import Guard
 from board.hub import Hub, Snapshot
 from ingest.stores.base import Reader
 
+assets.plotly_version()  # without it there is no board: importing this module says so
 MAX_STREAMS = 32
 _TICK = 1.0  # seconds between two signs of life
 
@@ -37,11 +41,7 @@ def routes(
         hosts: names that the Host header may hold besides loopback ones.
         closing: becomes true when the server stops; the event streams then end within a second. Without it an open
             page would keep a stopping server waiting.
-
-    Raises:
-        ModuleNotFoundError: if plotly is not installed.
     """
-    assets.plotly_version()
     board = _Board(Hub(reader, status), closing)
     guard = [Middleware(Guard, hosts=hosts)]
     return [

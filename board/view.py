@@ -9,6 +9,7 @@ from fieldlab.model.status import BAD, UNCERTAIN
 
 MAX_ROWS = 200  # findings and parts in one answer
 MAX_SIGNALS = 500  # signals of one machine, and signals in the ledger, in one answer
+MISSING = 20  # signals that a source cannot read, named in one answer
 COUNTS = ("received", "committed", "stored", "bad", "duplicate", "rejected", "overflow", "dead", "lost")
 WORST_FIRST = ("lost", "dead", "overflow", "rejected", "bad")
 
@@ -173,19 +174,19 @@ def ledger(
     rows: dict[str, dict[str, Any]] = {}
     for given in status.get("ledger_signals") or ():
         name = str(given.get("signal", "?"))
-        rows[name] = {
-            "signal": name,
-            "guarantee": given.get("guarantee", ""),
-            **{c: given.get(c) for c in COUNTS},
-            "kept": 0,
-        }
+        path = str(given.get("path", name))
+        figures = {c: given.get(c) for c in COUNTS}
+        if figures["lost"] is None:  # what the ledger knows to be lost before the journal
+            figures["lost"] = given.get("overflow")
+        rows[path] = {"path": path, "signal": name, "guarantee": given.get("guarantee", ""), **figures, "kept": 0}
     kinds = {info.key: info.guarantee for info in infos}
     for key in {*kinds, *counts}:
-        name = key.path if key.path in rows else key.short
-        row = rows.setdefault(name, {"signal": name, "guarantee": "", **dict.fromkeys(COUNTS), "kept": 0})
+        path = key.short if key.short in rows else key.path
+        blank = {"path": path, "signal": key.short, "guarantee": "", **dict.fromkeys(COUNTS), "kept": 0}
+        row = rows.setdefault(path, blank)
         row["guarantee"] = row["guarantee"] or kinds.get(key, "")
         row["kept"] += counts.get(key, 0)
-    return sorted(rows.values(), key=lambda r: ([-(r[c] or 0) for c in WORST_FIRST], r["signal"]))
+    return sorted(rows.values(), key=lambda r: ([-(r[c] or 0) for c in WORST_FIRST], r["path"]))
 
 
 def trust(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -218,7 +219,9 @@ def trust(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[
 
 
 def _names(missing: Any) -> list[str]:
-    """The missing signals, whether the source counts or names them."""
+    """The missing signals, each with its reason where the source gives one."""
+    if isinstance(missing, Mapping):
+        return [f"{name}: {reason}" for name, reason in list(missing.items())[:MISSING]]
     if isinstance(missing, list | tuple):
-        return [str(m) for m in missing[:20]]
+        return [str(name) for name in missing[:MISSING]]
     return [f"{missing} signals"] if missing else []

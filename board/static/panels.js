@@ -1,7 +1,7 @@
 // Everything but the charts: what each answer of the board looks like as elements.
 
 import { $, h, put, sync } from "./dom.js";
-import { MARKS, bytes, count, duration, exact, quantity, rule, time, value } from "./words.js";
+import { MARKS, bytes, count, duration, exact, quantity, rule, time } from "./words.js";
 
 const FIRST_SIGNALS = 8; // of a machine, before the rest folds away
 const raw = (x) => (x === null || x === undefined ? "" : String(x));
@@ -136,8 +136,8 @@ export function trust(data) {
 }
 
 export function ledger(rows) {
-  sync($("signal-list"), rows, (r) => r.signal, (r) =>
-    h("tr", { "data-signal": r.signal }, h("th", { scope: "row" }, r.signal), h("td", {}, r.guarantee || "not known"), counts(r)));
+  sync($("signal-list"), rows, (r) => r.path, (r) =>
+    h("tr", { "data-signal": r.path }, h("th", { scope: "row", title: r.path }, r.signal), h("td", {}, r.guarantee || "not known"), counts(r)));
 }
 
 function cursor(c) {
@@ -150,7 +150,7 @@ function cursor(c) {
 }
 
 function source(s) {
-  const missing = s.missing.length ? `◆ missing: ${s.missing.join(", ")}` : "";
+  const missing = s.missing.length ? `◆ cannot read ${s.missing.join(", ")}` : "";
   const [word, style] = !s.connected ? [`▲ ${s.error || "not connected"}`, "alarm"] : s.error ? [`◆ ${s.error}`, "warning"] : missing ? [missing, "warning"] : ["connected", ""];
   const signals = Array.isArray(s.signals) ? s.signals.length : s.signals;
   return h("tr", { "data-name": s.name }, h("th", { scope: "row" }, s.name, s.kind ? h("small", {}, ` ${s.kind}`) : null),
@@ -160,9 +160,10 @@ function source(s) {
 
 function journal(j) {
   const known = Object.keys(j).length > 0;
-  const set_aside = j.set_aside ? ` ▲ ${count(j.set_aside)} damaged parts set aside.` : "";
-  const full = typeof j.full === "number" ? `, ${value(j.full * 100, 3)}\u00a0% full` : j.full ? " ▲ full" : "";
-  put($("journal"), known ? `Journal: ${bytes(j.bytes)}, ${count(j.records)} records, at position ${count(j.position)}${full}.${set_aside}` : "");
+  const room = j.max_bytes ? ` of ${bytes(j.max_bytes)}` : "";
+  const trouble = [j.full ? "▲ Full." : "", j.set_aside ? `▲ ${count(j.set_aside)} damaged parts set aside.` : "", j.error ? `▲ ${j.error}` : ""].filter(Boolean).join(" ");
+  put($("journal"), known ? `Journal: ${bytes(j.bytes)}${room}, ${count(j.records)} records, newest at position ${count(j.position)}. ${trouble}` : "");
+  $("journal").className = trouble ? "alarm" : "";
 }
 
 /** Bring every age up to date. `now` is the agent's clock, ms. */
