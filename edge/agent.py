@@ -59,7 +59,7 @@ class Agent:
         self._started = time.time_ns()
         self._lock = _own(config.agent.data)
         self._journal = Journal(
-            config.agent.data / "journal.db", max_bytes=config.agent.journal_max, max_series=config.agent.max_series
+            config.agent.data / "journal.db", max_bytes=int(config.agent.journal_max), max_series=config.agent.max_series
         )
         self._stop = asyncio.Event()
         self._drain = asyncio.Event()
@@ -185,8 +185,9 @@ class Agent:
             self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
-        for consumer in (*self._forwarders, self._judge):
-            consumer.wake()
+        for forwarder in self._forwarders:
+            forwarder.wake()
+        self._judge.wake()
 
     async def _supervise(self, source: Source) -> None:
         """A source that breaks is started again; it never stops the others."""
