@@ -16,7 +16,7 @@ _DATA_CHANGE: Final = 811
 _STATUS_CHANGE: Final = 820
 
 # Below this many bytes the item by item reader is faster than numpy's fixed cost.
-_SMALL: Final = 256
+_SMALL = 256
 
 
 class Published(msgspec.Struct, frozen=True, eq=False):

@@ -109,7 +109,7 @@ async def open_link(
     pin_file = certificates.pin_path(folder, config.url)
     pinned = None if wanted == security.Choice() else certificates.read_pin(pin_file)
     choice = security.choose(config.url, wanted, offered, pinned, pin_file)
-    certificate = None
+    certificate = identity = None
     fingerprint = ""
     if choice.policy:
         identity = certificates.load_identity(folder, context.agent)
@@ -127,7 +127,7 @@ async def open_link(
     try:
         await client.connect_socket()
         await client.send_hello()
-        await client.open_secure_channel()
+        await _open_channel(client, config.url, identity)
         await client.create_session()
         await client.activate_session(username=config.username or None, password=read_password(config) or None)
     except BaseException:
@@ -140,6 +140,18 @@ async def open_link(
         )
         certificates.save_pin(pin_file, new, pinned)
     return Link(client, session, choice, certificate, first_use=pinned is None)
+
+
+async def _open_channel(client: Client, url: str, identity: certificates.Identity | None) -> None:
+    try:
+        await client.open_secure_channel()
+    except (AssertionError, uaerrors.UaError, ConnectionError) as e:  # asyncua asserts when the answer is a fault
+        if identity is None:
+            raise ConnectionError(f"{url} refused the channel: {e or type(e).__name__}") from e
+        raise certificates.SecurityRefusedError(
+            f"{url} refused the secure channel, most likely because it does not trust this agent: trust "
+            f"{identity.file} (SHA-256 {identity.fingerprint}) at the server"
+        ) from e
 
 
 def _secure(

@@ -98,8 +98,11 @@ class SignalMap:
     def _describe(self, handle: int, key: SignalKey) -> int | None:
         if handle in self._full:
             return None
+        known = self._declared[handle]
         try:
-            return self._sink.describe(msgspec.structs.replace(self._declared[handle].info, key=key))
+            return self._sink.describe(
+                msgspec.structs.replace(known.info, key=key), scale=known.scale, offset=known.offset
+            )
         except TooManySignalsError as e:
             self._full.add(handle)
             log.warning("opcua_signal_refused", signal=key.short, reason=str(e))

@@ -16,6 +16,7 @@ from edge.sources.opcua.config import OpcuaConfig, declared
 from edge.sources.opcua.counters import Counters
 from edge.sources.opcua.link import Link, gone, open_link, reason
 from edge.sources.opcua.nodes import NodeAddress
+from edge.sources.opcua.session import Acknowledgements
 from edge.sources.opcua.signals import SignalMap
 from edge.sources.opcua.subscription import Feed, Receiver, SubscriptionLostError
 from fieldlab.errors import FieldlabError
@@ -48,6 +49,7 @@ class OpcuaSource:
         self._receiver = Receiver(context.name, config.url, self._signals, sink, self._counters)
         self._feed: Feed | None = None
         self._link: Link | None = None
+        self._last: Acknowledgements | None = None
         self._connected = False
         self._was_connected = False
         self._error = "not connected yet"
@@ -108,9 +110,12 @@ class OpcuaSource:
 
     async def _serve(self) -> None:
         """Connect and read until something goes wrong, which is raised."""
+        if self._last is not None:
+            await self._last.room()  # what an earlier session read still waits for the disk: do not pile up more
         self._receiver.new_session()
         link = await open_link(self._config, self._context, self._receiver.receive)
         self._link = link
+        self._last = link.session.acknowledgements
         try:
             feed = Feed(link, self._config, self._declared)
             await feed.start()

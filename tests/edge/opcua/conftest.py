@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import queue
 import select
 import subprocess
@@ -43,6 +44,7 @@ class RecordingSink:
     def __init__(self, max_series: int = 100_000) -> None:
         self.table = SignalTable(max_series=max_series)
         self.infos: dict[int, SignalInfo] = {}
+        self.scales: dict[str, tuple[float, float]] = {}
         self.batches: list[Batch] = []
         self.overflow: dict[int, int] = {}
         self.letters: list[DeadLetter] = []
@@ -52,8 +54,9 @@ class RecordingSink:
         self._thread = threading.Thread(target=self._commit, daemon=True)
         self._thread.start()
 
-    def describe(self, info: SignalInfo) -> int:
+    def describe(self, info: SignalInfo, *, scale: float = 1.0, offset: float = 0.0) -> int:
         index = self.table.index(info.key)
+        self.scales[info.key.name] = (scale, offset)
         self.infos[index] = info
         return index
 
@@ -142,7 +145,7 @@ class Interop:
             if not found:
                 self._rest = line
                 ready, _, _ = select.select([self.process.stdout], [], [], timeout)
-                chunk = self.process.stdout.read1(1 << 20) if ready else b""
+                chunk = os.read(self.process.stdout.fileno(), 1 << 20) if ready else b""
                 if not chunk:
                     pytest.fail(f"the node-opcua server said nothing: {self.log[-2000:]}")
                 self._rest += chunk

@@ -1,6 +1,7 @@
 """Against a server whose stack we did not write: everything it produced is received once, as it was."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,9 @@ SCALARS = {
 }
 
 
-def test_every_type_arrives_with_its_own_time(interop, sink, table, run_source, wait_until):
+def test_every_type_arrives_with_its_own_time(
+    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+) -> None:
     server = interop(variables={n: {"type": t, "value": v} for n, (t, v, _) in SCALARS.items()})
     run_source(table(server, list(SCALARS)), sink)
     wait_until(lambda: len(sink.readings()) == len(SCALARS), what="one reading a signal")
@@ -39,7 +42,9 @@ def test_every_type_arrives_with_its_own_time(interop, sink, table, run_source, 
     assert len(set(times.values())) == len(times), "the server gave each its own tick"
 
 
-def test_arrays_statuses_and_what_cannot_be_kept(interop, sink, table, run_source, wait_until):
+def test_arrays_statuses_and_what_cannot_be_kept(
+    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+) -> None:
     server = interop(
         variables={
             "array": {"type": "Double", "value": [1.0, "NaN", 3.0]},
@@ -76,7 +81,9 @@ def test_arrays_statuses_and_what_cannot_be_kept(interop, sink, table, run_sourc
 
 
 @pytest.mark.parametrize("security", ["none", "Basic256Sha256/SignAndEncrypt", "Aes256_Sha256_RsaPss/SignAndEncrypt"])
-def test_a_fast_counter_arrives_exactly_once(interop, sink, table, run_source, wait_until, security):
+def test_a_fast_counter_arrives_exactly_once(
+    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, security: Any
+) -> None:
     names = [f"v{i}" for i in range(50)]
     server = interop(variables={n: {"type": "Double", "value": 0} for n in names})
     source = run_source(table(server, names, security=security), sink)
@@ -93,7 +100,9 @@ def test_a_fast_counter_arrives_exactly_once(interop, sink, table, run_source, w
     assert not sink.overflow
 
 
-def test_a_missing_node_does_not_stop_the_others(interop, sink, table, run_source, wait_until):
+def test_a_missing_node_does_not_stop_the_others(
+    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+) -> None:
     server = interop(variables={"a": {"type": "Double", "value": 1.5}})
     names = ["a", "later", {"name": "elsewhere", "node": "nsu=urn:nobody;s=x"}]
     source = run_source(table(server, names), sink)
@@ -108,7 +117,9 @@ def test_a_missing_node_does_not_stop_the_others(interop, sink, table, run_sourc
     wait_until(lambda: list(source.status.missing) == ["cnc-07/elsewhere"])
 
 
-def test_a_queue_that_overflows_is_counted(interop, sink, table, run_source, wait_until):
+def test_a_queue_that_overflows_is_counted(
+    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+) -> None:
     server = interop(variables={"a": {"type": "Double", "value": 0}})
     source = run_source(table(server, ["a"], interval="500ms", queue=2), sink)
     wait_until(lambda: source.status.signals == 1 and sink.readings("a"))
@@ -119,7 +130,9 @@ def test_a_queue_that_overflows_is_counted(interop, sink, table, run_source, wai
     assert any(r.status & 0x480 == 0x480 and r.value is not None for r in sink.readings("a"))
 
 
-def test_too_many_signals_are_refused_and_counted(interop, new_sink, table, run_source, wait_until):
+def test_too_many_signals_are_refused_and_counted(
+    interop: Any, new_sink: Any, table: Any, run_source: Any, wait_until: Any
+) -> None:
     sink = new_sink(max_series=2)
     server = interop(variables={"a": {"type": "Double", "value": [1.0, 2.0, 3.0]}, "b": {"type": "Double", "value": 1}})
     source = run_source(table(server, ["a", "b"]), sink)
@@ -127,7 +140,9 @@ def test_too_many_signals_are_refused_and_counted(interop, new_sink, table, run_
     assert [r.name for r in sink.readings()] == ["a[0]", "a[1]"]
 
 
-def test_a_user_name_is_needed_and_used(interop, sink, table, run_source, wait_until, tmp_path):
+def test_a_user_name_is_needed_and_used(
+    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, tmp_path: Any
+) -> None:
     server = interop(variables={"a": {"type": "Double", "value": 1}}, anonymous=False)
     refused = run_source(table(server, ["a"], security="best"), sink)
     wait_until(lambda: "user" in refused.status.error, what="the refusal in words")
@@ -139,7 +154,9 @@ def test_a_user_name_is_needed_and_used(interop, sink, table, run_source, wait_u
     wait_until(lambda: sink.readings("a"))
 
 
-def test_small_servers_get_small_requests(interop, sink, table, run_source, wait_until):
+def test_small_servers_get_small_requests(
+    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+) -> None:
     names = [f"v{i}" for i in range(25)]
     server = interop(variables={n: {"type": "Double", "value": 0} for n in names}, itemsPerCall=10)
     source = run_source(table(server, names), sink)

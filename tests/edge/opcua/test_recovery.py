@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ NO_COMMUNICATION = 0x80310000
 
 
 @pytest.fixture
-def one(interop, sink, table, run_source, wait_until):
+def one(interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any) -> Any:
     """A server with two signals, and a source that reads them."""
     server = interop(variables={"a": {"type": "Double", "value": 1}, "b": {"type": "String", "value": "x"}})
     source = run_source(table(server, ["a", "b"]), sink)
@@ -21,7 +22,7 @@ def one(interop, sink, table, run_source, wait_until):
     return server, source
 
 
-def test_acknowledged_only_after_the_commit(one, sink, wait_until):
+def test_acknowledged_only_after_the_commit(one: Any, sink: Any, wait_until: Any) -> None:
     server, source = one
     wait_until(lambda: not server.unacknowledged(), what="what is committed is acknowledged")
     sink.hold()
@@ -44,8 +45,8 @@ def test_acknowledged_only_after_the_commit(one, sink, wait_until):
 
 
 def test_a_full_journal_holds_the_server_back_and_loses_nothing(
-    interop, sink, table, run_source, wait_until, monkeypatch
-):
+    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(session_module, "MAX_PENDING", 3)
     server = interop(variables={"a": {"type": "Double", "value": 0}})
     source = run_source(table(server, ["a"], lifetime="2s", keep_alive="200ms"), sink)
@@ -62,7 +63,7 @@ def test_a_full_journal_holds_the_server_back_and_loses_nothing(
     assert source.status.counters["reconnects"] == 0
 
 
-def test_a_killed_server_costs_one_status_a_signal_and_comes_back(one, sink, wait_until):
+def test_a_killed_server_costs_one_status_a_signal_and_comes_back(one: Any, sink: Any, wait_until: Any) -> None:
     server, source = one
     server.kill()
     wait_until(lambda: not source.status.connected and source.status.error)
@@ -79,7 +80,7 @@ def test_a_killed_server_costs_one_status_a_signal_and_comes_back(one, sink, wai
     assert source.status.error == ""
 
 
-def test_namespaces_in_another_order_after_a_restart(one, sink, wait_until):
+def test_namespaces_in_another_order_after_a_restart(one: Any, sink: Any, wait_until: Any) -> None:
     server, source = one
     server.kill()
     wait_until(lambda: not source.status.connected)
@@ -91,7 +92,7 @@ def test_namespaces_in_another_order_after_a_restart(one, sink, wait_until):
     wait_until(lambda: sink.readings("a")[-1].value == 5 and sink.readings("b")[-1].value == "y")
 
 
-def test_a_server_that_hangs_is_noticed(one, sink, wait_until):
+def test_a_server_that_hangs_is_noticed(one: Any, sink: Any, wait_until: Any) -> None:
     server, source = one
     os.kill(server.process.pid, signal.SIGSTOP)  # the connection stays open, and nothing comes
     try:
@@ -104,19 +105,23 @@ def test_a_server_that_hangs_is_noticed(one, sink, wait_until):
     wait_until(lambda: sink.readings("a")[-1].value == 6)
 
 
-def test_a_server_that_accepts_and_never_answers(sink, table, run_source, wait_until, free_port):
+def test_a_server_that_accepts_and_never_answers(
+    sink: Any, table: Any, run_source: Any, wait_until: Any, free_port: Any
+) -> None:
+    port = free_port()
+
     class Deaf:
         uri = "urn:x"
-        url = f"opc.tcp://127.0.0.1:{free_port()}/x"
+        url = f"opc.tcp://127.0.0.1:{port}/x"
 
-    with socket.create_server(("127.0.0.1", int(Deaf.url.split(":")[2].split("/")[0]))):
+    with socket.create_server(("127.0.0.1", port)):
         source = run_source(table(Deaf, ["a"], timeout="200ms"), sink)
         wait_until(lambda: "did not answer within 0.2 s" in source.status.error)
         source.stop()
     assert sink.readings() == [], "nothing was connected, so nothing was lost"
 
 
-def test_a_node_that_vanishes_and_returns(one, sink, wait_until):
+def test_a_node_that_vanishes_and_returns(one: Any, sink: Any, wait_until: Any) -> None:
     server, source = one
     server.ask("remove", name="a")
     wait_until(lambda: "cnc-07/a" in source.status.missing, what="the vanished node is reported")
@@ -129,7 +134,7 @@ def test_a_node_that_vanishes_and_returns(one, sink, wait_until):
     assert source.status.missing == {}
 
 
-def test_a_stop_keeps_the_subscription_on_the_server(one, wait_until):
+def test_a_stop_keeps_the_subscription_on_the_server(one: Any, wait_until: Any) -> None:
     server, source = one
     source.stop()
     wait_until(lambda: server.ask("subscriptions")["sessions"] == 0, what="the session is closed")

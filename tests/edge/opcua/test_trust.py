@@ -1,0 +1,93 @@
+"""Certificates and pins: the best is used, never silently less, and a changed server is refused."""
+
+import stat
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from edge.sources.opcua.certificates import Pin, SecurityRefusedError, load_identity, read_pin
+from edge.sources.opcua.security import Choice, choose
+
+
+def test_the_best_is_pinned_and_a_changed_certificate_refused(
+    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, context: Any, tmp_path: Any
+) -> None:
+    server = interop(variables={"a": {"type": "Double", "value": 1}})
+    source = run_source(table(server, ["a"], security="best"), sink)
+    wait_until(lambda: sink.readings("a"))
+    pins = list((context.data / "certificates" / "servers").glob("*.json"))
+    pin: Any = read_pin(pins[0])
+    assert (pin.policy, pin.mode, pin.url) == ("Aes256_Sha256_RsaPss", "SignAndEncrypt", server.url)
+    server.kill()
+    wait_until(lambda: not source.status.connected)
+    server.start(pki=str(tmp_path / "another"))
+    wait_until(lambda: "another certificate" in source.status.error, 30)
+    assert str(pins[0]) in source.status.error
+    assert not source.status.connected
+    pins[0].unlink()  # what the message says
+    wait_until(lambda: source.status.connected, 30)
+    new: Any = read_pin(pins[0])
+    assert new.fingerprint != pin.fingerprint
+
+
+def test_less_than_before_is_refused(interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any) -> None:
+    server = interop(variables={"a": {"type": "Double", "value": 1}})
+    source = run_source(table(server, ["a"], security="best"), sink)
+    wait_until(lambda: sink.readings("a"))
+    server.kill()
+    wait_until(lambda: not source.status.connected)
+    server.start(security=["none", "Basic256Sha256"])
+    wait_until(lambda: "less is never used silently" in source.status.error, 30)
+    assert "Basic256Sha256/SignAndEncrypt" in source.status.error
+
+
+def test_none_must_be_written(interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any) -> None:
+    server = interop(variables={"a": {"type": "Double", "value": 1}}, security=["none"])
+    source = run_source(table(server, ["a"], security="best"), sink)
+    wait_until(lambda: 'security = "none"' in source.status.error)
+    assert sink.readings() == []
+    source.stop()
+    run_source(table(server, ["a"]), sink)
+    wait_until(lambda: sink.readings("a"))
+
+
+def test_a_server_that_does_not_trust_us_is_named(
+    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+) -> None:
+    server = interop(variables={"a": {"type": "Double", "value": 1}}, accept=False)
+    source = run_source(table(server, ["a"], security="best"), sink)
+    wait_until(lambda: "trust" in source.status.error, what="what to do, in words")
+
+
+def test_our_certificate(tmp_path: Any) -> None:
+    made = load_identity(tmp_path / "certificates", "line 3/ä")
+    assert load_identity(tmp_path / "certificates", "renamed").fingerprint == made.fingerprint
+    names = made.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == [made.uri]
+    assert made.uri.endswith(":fieldlab:line_3__")
+    assert stat.S_IMODE((tmp_path / "certificates").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "certificates" / "own").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "certificates" / "own" / "client.key").stat().st_mode) == 0o600
+    (tmp_path / "certificates" / "own" / "client.key").write_text("junk")
+    with pytest.raises(SecurityRefusedError, match="delete both"):
+        load_identity(tmp_path / "certificates", "x")
+
+
+def test_a_damaged_pin_is_not_taken_for_none(tmp_path: Any) -> None:
+    (tmp_path / "pin.json").write_text("{")
+    with pytest.raises(SecurityRefusedError, match=r"pin\.json"):
+        read_pin(tmp_path / "pin.json")
+    assert read_pin(tmp_path / "absent.json") is None
+
+
+def test_what_is_chosen(tmp_path: Any) -> None:
+    strong, weak, plain = Choice("Aes256_Sha256_RsaPss", "Sign"), Choice("Basic256Sha256", "SignAndEncrypt"), Choice()
+    offered: dict[Choice, Any] = {weak: None, strong: None, plain: None}
+    assert sorted(offered, key=lambda c: c.rank) == [plain, strong, weak], "encryption first"
+    assert choose("u", None, offered, None, tmp_path) == weak
+    assert choose("u", plain, offered, None, tmp_path) == plain
+    pin = Pin(url="u", fingerprint="", policy="Aes256_Sha256_RsaPss", mode="Sign", since="")
+    assert choose("u", None, offered, pin, tmp_path) == weak, "more than before is fine"
+    with pytest.raises(SecurityRefusedError, match="does not offer"):
+        choose("u", weak, {plain: offered[plain]}, None, tmp_path)
