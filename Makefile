@@ -9,7 +9,7 @@
 PYTHON ?=
 ARGS ?=
 BIN := .venv/bin
-LINT = for step in "ruff format --check --quiet ." "ruff check --quiet --output-format concise ." mypy; do echo "== $$step"; $(BIN)/$$step || status=1; done
+LINT = for step in "ruff format --check --quiet --output-format concise ." "ruff check --quiet --output-format concise ." mypy; do echo "== $$step"; $(BIN)/$$step || status=1; done
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format clean
