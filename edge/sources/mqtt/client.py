@@ -1,9 +1,9 @@
 """paho's client for one connection at a time: our loop reads the socket, and acknowledges when we say so.
 
 paho keeps the connection, TLS, the session and the packets. It is driven by its calls for an external event loop; it
-never reconnects by itself. Private names used (paho is pinned below 2.3): `_packet_read`, `_loop_rc_handle`,
-`_packet_queue`, `_sock_close`, `_send_pingreq`, `_last_msg_out`, `_ping_t`, `MQTTMessage._topic`. A faster reader
-replaces `loop_read` alone.
+never reconnects by itself. Private names used (paho is pinned below 2.3): `_packet_read`, `_in_packet`,
+`_handle_publish`, `_loop_rc_handle`, `_packet_queue`, `_sock_close`, `_send_pingreq`, `_last_msg_out`, `_ping_t`,
+`MQTTMessage._topic`. A faster reader replaces `loop_read` alone.
 """
 
 import time
@@ -110,6 +110,41 @@ class MqttClient(Client):
                 return self._loop_rc_handle(rc)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def _handle_publish(self) -> MQTTErrorCode:
+        """Parse a PUBLISH of QoS 0 or 1 (MQTT 5, section 3.3) without paho's objects; QoS 2 goes paho's way.
+
+        Its properties are skipped: without a Topic Alias Maximum in our CONNECT the topic is always in full.
+        """
+        flags = self._in_packet["command"]
+        qos = flags >> 1 & 3
+        if qos > 1:
+            return super()._handle_publish()
+        packet = self._in_packet["packet"]
+        try:
+            at = 2 + (packet[0] << 8) + packet[1]
+            topic = bytes(packet[2:at])
+            mid = 0
+            if qos:
+                mid = (packet[at] << 8) + packet[at + 1]
+                at += 2
+            if self._five:
+                at = _after_properties(packet, at)
+        except IndexError:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        if not topic or at > len(packet) or (qos and not mid):
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        self.budget -= 1
+        self._receive(
+            topic,
+            bytes(packet[at:]),
+            time.time_ns(),
+            mid=mid,
+            qos=qos,
+            redelivered=flags & 8 != 0,
+            retained=flags & 1 != 0,
+        )
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
     def _take(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
         self.budget -= 1
         self._receive(
@@ -162,6 +197,18 @@ class MqttClient(Client):
         """Close the socket without a word: the broker keeps the session and sends again what is not acknowledged."""
         self.generation += 1
         self._sock_close()
+
+
+def _after_properties(packet: bytes | bytearray, at: int) -> int:
+    """Where the properties that start at `at` end; their length is a variable byte integer (MQTT 5, section 1.5.5)."""
+    length = shift = 0
+    while True:
+        byte = packet[at]
+        at += 1
+        length |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return at + length
+        shift += 7
 
 
 def refusal(reason: ReasonCode, config: MqttConfig, client_id: str) -> str:

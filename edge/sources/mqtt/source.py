@@ -78,10 +78,7 @@ class MqttSource:
         self._client.on_unsubscribe = self._on_unsubscribe
         self._client.on_disconnect = self._on_disconnect
         self._stopping = threading.Event()
-        self._woken = False
-        self._bell, self._ear = socket.socketpair()
-        self._bell.setblocking(False)
-        self._ear.setblocking(False)
+        self._open_bell()
         self._connected = False
         self._answered = False  # whether the broker has answered our subscription
         self._subscribed = False  # whether all filters were granted in this process
@@ -98,6 +95,9 @@ class MqttSource:
 
     async def run(self, stop: asyncio.Event) -> None:
         """As in `Source`."""
+        if self._stopping.is_set():  # run once more, after an end
+            self._stopping.clear()
+            self._open_bell()
         done: Future[None] = Future()
         thread = threading.Thread(target=self._thread, args=(done,), name=self.name, daemon=True)
         thread.start()
@@ -142,16 +142,19 @@ class MqttSource:
     def _thread(self, done: Future[None]) -> None:
         try:
             self._live()
+            failure = None
         except BaseException as e:  # noqa: BLE001  # it ends `run`, which raises it
-            done.set_exception(e)
-        else:
+            failure = e
+        self._connected = self._answered = False
+        self._client.drop()
+        with contextlib.suppress(OSError):
+            self._bell.close()
+            self._ear.close()
+        if failure is None:
             done.set_result(None)
-        finally:
-            self._connected = False
-            self._client.drop()
-            with contextlib.suppress(OSError):
-                self._bell.close()
-                self._ear.close()
+        else:
+            self._error = f"stopped by a failure: {failure}"
+            done.set_exception(failure)
 
     def _live(self) -> None:
         """Connect, serve, and again."""
@@ -235,6 +238,12 @@ class MqttSource:
             self._client.drop()  # else it would be reported at once, for ever
         return bool(reading and found & ~select.POLLOUT)
 
+    def _open_bell(self) -> None:
+        self._bell, self._ear = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ear.setblocking(False)
+        self._woken = False
+
     def _wake(self) -> None:
         """Ring the thread up; safe from any thread."""
         if not self._woken:
@@ -298,6 +307,7 @@ class MqttSource:
 
     def _lose(self) -> None:
         """The connection is gone: each signal that was heard since the last loss gets one point that says so."""
+        self._client.drop()  # from here on an acknowledgement would belong to another connection
         was, self._connected, self._answered = self._connected, False, False
         url = self._broker.url
         closed = f'{url} closes the connection before it answers; if it speaks no MQTT 5, write protocol = "3.1.1"'

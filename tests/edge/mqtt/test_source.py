@@ -26,7 +26,7 @@ def test_readings_arrive_with_their_own_time_value_and_status(
     publish(TOPIC, f'{{"value": 210.5, "ts": {now // 1_000_000}, "status": 0}}')
     publish(TOPIC, f'{{"value": true, "ts": {now}, "status": 1073741824}}')
     publish(TOPIC, f'{{"ts": {now // 1000}, "status": 2147483648}}')
-    publish("fieldlab/drachten/shavers/3/printer-1/state", '{"value": "printing", "ts": "2026-11-23T10:00:00.25Z"}')
+    publish("fieldlab/drachten/shavers/3/printer-1/state", '{"value": "printing", "ts": "2024-05-01T10:00:00.25Z"}')
     wait_until(lambda: len(sink.readings()) == 4)
     first, second, third, fourth = sink.readings()
     assert first == ("printer-1/nozzle", now, 210.5, 0)
@@ -34,7 +34,7 @@ def test_readings_arrive_with_their_own_time_value_and_status(
     assert third[:2] == ("printer-1/nozzle", now)
     assert math.isnan(third[2])
     assert third[3] == 0x80000000
-    assert fourth == ("printer-1/state", 1_795_428_000_250_000_000, "printing", 0)
+    assert fourth == ("printer-1/state", 1_714_557_600_250_000_000, "printing", 0)
     assert sink.guarantees == {"printer-1/nozzle": "end-to-end", "printer-1/state": "end-to-end"}
 
 
@@ -396,3 +396,25 @@ def test_what_is_no_mqtt_ends_the_connection_only(run: Any, sink: Any, wait_unti
         wait_until(lambda: "cannot be read as MQTT" in running.source.status().error)
         thread.join(10)
         assert running.error is None
+
+
+def test_a_failure_of_the_sink_ends_run_which_can_run_again(
+    mosquitto: Any, run: Any, sink: Any, publisher: Any, payload: Any, wait_until: Any, monkeypatch: Any
+) -> None:
+    broker = mosquitto()
+    running = run(broker, sink)
+
+    def broken(*_args: Any, **_keys: Any) -> None:
+        raise RuntimeError("closed")
+
+    monkeypatch.setattr(sink, "append", broken)
+    publisher(broker).send(TOPIC, payload(1.0))
+    wait_until(lambda: running.error is not None)
+    assert str(running.error) == "closed"
+    assert "closed" in running.source.status().error
+    running.error = None
+    monkeypatch.undo()
+    again = type(running)(running.source)
+    wait_until(lambda: sink.values() == [1.0], what="not acknowledged, so it comes again")
+    again.stop()
+    assert again.error is None
