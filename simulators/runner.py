@@ -20,7 +20,8 @@ from simulators.protocols.opcua_server import OpcUaServer
 from simulators.scenarios import Scenario, machines
 from simulators.truth import TruthWriter
 
-_PATIENCE = 10.0  # s, for a broker to answer
+_PATIENCE = 20.0  # s, for a broker to answer
+_LAST_WORDS = 2.0  # s, for the last acknowledgements when production is stopped
 _FIRST_TRY = 3.0  # s: a broker that does not know MQTT 5 may never answer
 
 
@@ -92,15 +93,30 @@ class Runner:
 
         Returns:
             Whether everything was produced, and how many MQTT messages were never acknowledged.
+
+        Raises:
+            MqttError: if paho refuses a message.
         """
         begin = time.time_ns() if start is None else start
         made = machines(self._scenario, begin)
         stop = stop or asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            for machine in made:
-                group.create_task(self._run(machine, speed, stop), name=f"machine {machine.name}")
-        missing = sum([await device.flush() for device in self._devices.values()])
+        watch = asyncio.create_task(self._abandon_at(stop))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for machine in made:
+                    group.create_task(self._run(machine, speed, stop), name=f"machine {machine.name}")
+        except BaseExceptionGroup as e:
+            raise e.exceptions[0] from None
+        finally:
+            watch.cancel()
+        patience = _LAST_WORDS if stop.is_set() else _PATIENCE
+        missing = sum([await device.flush(patience) for device in self._devices.values()])
         return all(machine.done for machine in made) and not stop.is_set(), missing
+
+    async def _abandon_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        for device in self._devices.values():
+            device.abandon()
 
     async def _run(self, machine: Machine, speed: float, stop: asyncio.Event) -> None:
         """One machine at its own pace; what is late is sent at once, with its own time."""

@@ -7,12 +7,15 @@ a demo, not as a reference. It loses messages of anonymous sessions, so it too g
 
 import asyncio
 import base64
+import ctypes
 import hashlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -25,6 +28,7 @@ import structlog
 
 _LOOPBACK = "127.0.0.1"
 _SBIN = ("/usr/sbin", "/usr/local/sbin")  # where Debian keeps it; not on everybody's PATH
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 _PATIENCE = 20.0  # s, for a broker to accept connections
 
 _log = structlog.get_logger()
@@ -115,7 +119,13 @@ class Broker:
         config.write_text("\n".join(lines) + "\n")
         log = self._folder / "mosquitto.log"
         with log.open("wb") as out:
-            process = subprocess.Popen([binary, "-c", str(config)], stdin=subprocess.DEVNULL, stdout=out, stderr=out)  # noqa: S603  found on PATH
+            process = subprocess.Popen(  # noqa: S603  our own configuration, and a program that find_mosquitto() found
+                [binary, "-c", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                preexec_fn=_end_with_parent(),  # noqa: PLW1509  one system call, prepared before the fork
+            )
 
         def stop() -> None:
             process.terminate()
@@ -200,6 +210,14 @@ def _mosquitto_hash(password: str) -> str:
     salt = secrets.token_bytes(12)
     derived = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 101, 64)
     return f"$7$101${base64.b64encode(salt).decode()}${base64.b64encode(derived).decode()}"
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """Asks Linux to end the broker when we are killed; tied to the calling thread, so only the main one may ask."""
+    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _write_secret(path: Path, text: str) -> None:

@@ -24,6 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from simulators.machines import Reading
 from simulators.scenarios.describe import topic
 
+_RECEIVE_MAXIMUM = 10  # unacknowledged messages that every broker takes; paho does not read the broker's own limit
 _SESSION = 3600  # s that the broker keeps our session while we are away
 _log = structlog.get_logger()
 
@@ -43,7 +44,7 @@ class MqttDevice:
         password: its password.
         protocol: MQTT 5 or 3.1.1.
         batch: how many readings of a signal go into one message.
-        in_flight: how many messages may wait for their PUBACK; `send` waits beyond that.
+        in_flight: how many messages may wait for their PUBACK, on the way or still in paho; `send` waits beyond that.
 
     Attributes:
         refused: messages that the broker acknowledged with an error, and did not take.
@@ -75,6 +76,7 @@ class MqttDevice:
         self._room = asyncio.Event()
         self._connected = asyncio.Event()
         self._refusal = ""
+        self._abandoned = False
         self.refused = 0
         client_id = "sim-" + place.replace("/", "-")
         version = MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311
@@ -82,7 +84,7 @@ class MqttDevice:
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id, clean_session=clean, protocol=version)
         if user:
             self._client.username_pw_set(user, password)
-        self._client.max_inflight_messages_set(in_flight)
+        self._client.max_inflight_messages_set(min(in_flight, _RECEIVE_MAXIMUM))
         self._client.reconnect_delay_set(1, 5)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
@@ -140,15 +142,22 @@ class MqttDevice:
                     await self._room.wait()
         return len(self._pending)
 
+    def abandon(self) -> None:
+        """Publish nothing more: whoever waits in `send` comes back, and what it still held is not sent."""
+        self._abandoned = True
+        self._room.set()
+
     async def close(self) -> None:
         """Disconnect in order; the broker keeps the session."""
         self._client.disconnect()
         await asyncio.to_thread(self._client.loop_stop)
 
     async def _publish(self, signal: str, readings: list[Reading]) -> None:
-        while len(self._pending) >= self._limit:
+        while len(self._pending) >= self._limit and not self._abandoned:
             self._room.clear()
             await self._room.wait()
+        if self._abandoned:
+            return
         if signal not in self._topics:
             self._topics[signal] = topic(self._place, signal)
         info = self._client.publish(self._topics[signal], payload(readings, self._batch > 1), qos=1)

@@ -77,6 +77,7 @@ class OpcUaServer:
 
     Attributes:
         url: where it listens, once started.
+        notify_errors: values that a subscription of asyncua could not take.
     """
 
     def __init__(self, machines: Mapping[str, Iterable[Signal]], *, port: int = 0) -> None:
@@ -85,6 +86,7 @@ class OpcUaServer:
         self._server = Server(user_manager=_Visitors())
         self._cells: dict[tuple[str, str], tuple[AttributeValue, bool]] = {}
         self.url = ""
+        self.notify_errors = 0
 
     async def start(self) -> None:
         """Make the nodes and listen.
@@ -114,6 +116,10 @@ class OpcUaServer:
 
     async def stop(self) -> None:
         """Close every session and stop listening."""
+        inner = self._server.iserver
+        if inner.time_task:  # else asyncua waits for its clock, which sleeps a second
+            inner.time_task.cancel()
+            inner.time_task = None
         await self._server.stop()
 
     async def write(self, machine: str, readings: Iterable[Reading]) -> list[Reading]:
@@ -140,7 +146,11 @@ class OpcUaServer:
             value = ua.DataValue(variant, status, source, now)
             cell.value = value
             for handle, notify in tuple(cell.datachange_callbacks.items()):
-                await notify(handle, value)
+                try:
+                    await notify(handle, value)
+                except Exception as e:  # noqa: BLE001  one subscriber's trouble must not stop the machine
+                    self.notify_errors += 1
+                    _log.warning("opcua_notify_failed", machine=machine, signal=reading.signal, error=repr(e))
             written.append(reading)
         return written
 

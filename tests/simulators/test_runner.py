@@ -1,0 +1,78 @@
+"""The runner: machines keep their own pace, and stopping works whatever the broker does."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulators.protocols.mqtt_device import MqttError
+from simulators.runner import Access, Runner
+from simulators.scenarios import load
+from simulators.truth import TruthWriter, read_truth
+
+MILL_AND_PRINTER = """
+title = "a mill that must not wait for a printer"
+sample_period = 0.01
+cycle_time = 0.1
+duration = 1000.0
+[[machine]]
+name = "cnc-07"
+kind = "cnc_mill"
+[[machine]]
+name = "printer-02"
+kind = "printer"
+"""
+
+
+def test_a_dead_broker_stops_neither_the_other_machines_nor_the_end(
+    mosquitto: Callable[..., Any], tmp_path: Path, wait_until: Callable[..., Any]
+) -> None:
+    broker = mosquitto()
+    (tmp_path / "two.toml").write_text(MILL_AND_PRINTER)
+    path = tmp_path / "truth.jsonl"
+
+    def parts(machine: str) -> int:
+        return sum(p.place.endswith(machine) for p in read_truth(path).parts)
+
+    async def go() -> tuple[bool, int]:
+        stop = asyncio.Event()
+        access = Access(url=broker.url, user=broker.user, password=broker.password)
+        with TruthWriter(path) as truth:
+            async with Runner(load(str(tmp_path / "two.toml")), truth, mqtt=access) as runner:
+                producing = asyncio.create_task(runner.produce(speed=20, stop=stop))
+                await asyncio.to_thread(wait_until, lambda: parts("printer-02") >= 5)
+                await asyncio.to_thread(broker.kill)
+                before = parts("cnc-07")
+                await asyncio.to_thread(wait_until, lambda: parts("cnc-07") >= before + 100)
+                stop.set()
+                async with asyncio.timeout(15):
+                    return await producing
+
+    complete, missing = asyncio.run(go())
+    assert not complete
+    assert missing > 0, "messages that no broker acknowledged are told"
+    assert not any(r.ts > max(p.end for p in read_truth(path).parts) + 10**9 for r in read_truth(path).readings)
+
+
+def test_machines_that_need_a_broker_say_so() -> None:
+    async def go() -> None:
+        with TruthWriter(None) as truth:
+            async with Runner(load("hall"), truth):
+                pass
+
+    with pytest.raises(MqttError, match="drachten/shavers/3/printer-02 speaks MQTT, and there is no broker"):
+        asyncio.run(go())
+
+
+def test_paced_time_is_not_faster_than_asked(tmp_path: Path) -> None:
+    async def go() -> float:
+        loop = asyncio.get_running_loop()
+        with TruthWriter(None) as truth:
+            async with Runner(load("single-mill", duration=20.0), truth) as runner:
+                begin = loop.time()
+                assert await runner.produce(speed=20) == (True, 0)
+                return loop.time() - begin
+
+    assert asyncio.run(go()) >= 1.0
