@@ -7,6 +7,7 @@ a demo, not as a reference. It loses messages of anonymous sessions, so it too g
 
 import asyncio
 import base64
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -128,12 +129,13 @@ class Broker:
             )
 
         def stop() -> None:
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            for _ in range(10):  # mosquitto forgets a SIGTERM that comes just before its main loop
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.5)
+                    return
+            process.kill()
+            process.wait()
 
         self._stop = stop
         self._await_port(lambda: process.poll() is None, lambda: log.read_text("utf-8", "replace")[-1000:])
