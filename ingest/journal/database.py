@@ -120,12 +120,13 @@ class Database:
 
     # ---- committing ----
 
-    def commit(self, group: Sequence[Made], *, settled: bool = True) -> dict[Submission, Exception]:
+    def commit(self, group: Sequence[Made], *, fold: bool | None = None) -> dict[Submission, Exception]:
         """Commit all of `group` in one transaction, but for what is at fault itself, which is given back.
 
         Args:
             group: what to commit; empty to trim only.
-            settled: whether the identity state holds nothing that is made but neither committed nor in `group`.
+            fold: whether to save the identity state; None: if it is due. Never while it holds what is made but
+                neither committed nor in `group`.
 
         Raises:
             sqlite3.Error: if the disk refuses (`is_disk`): nothing is committed; try the same again.
@@ -149,7 +150,7 @@ class Database:
             numbered = [(self._durable_signals + i, key.path) for i, key in enumerate(new_signals)]
             db.executemany("INSERT INTO signal VALUES (?, ?)", numbered)
             since, since_bytes = self._since + position - self.position, self._since_bytes + added
-            folded = settled and self._checkpoint(position, since, since_bytes)
+            folded = fold is not False and self._checkpoint(position, since, since_bytes, now=fold is True)
             backlog = self._trim(2 * (position - self.position), 2 * added)
             used = self._usage()
             db.execute("COMMIT")
@@ -212,9 +213,9 @@ class Database:
             (move.name, min(move.position, newest), min(keep_from, newest), move.state, move.hash, move.hash),
         )
 
-    def _checkpoint(self, position: int, since: int, since_bytes: int) -> bool:
+    def _checkpoint(self, position: int, since: int, since_bytes: int, *, now: bool) -> bool:
         """Save the identity state, now and then, and whenever it alone keeps a full journal from being trimmed."""
-        due = since >= _CHECKPOINT_RECORDS or since_bytes >= max(_CHECKPOINT_BYTES, 2 * self._state_bytes)
+        due = now or since >= _CHECKPOINT_RECORDS or since_bytes >= max(_CHECKPOINT_BYTES, 2 * self._state_bytes)
         if not due and self.full and since:
             query = "SELECT min(keep_from) FROM consumer WHERE name != ?"
             (others,) = self._db.execute(query, (IDENTITY,)).fetchone()

@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 _GROUP = 512  # submissions a commit
 _GROUP_READINGS = 200_000  # readings a commit
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # s, between two tries while the disk refuses
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # s, between two tries while the disk refuses
 
 
 class JournalClosedError(Exception):
@@ -128,6 +128,15 @@ class Writer:
                 self._reload()
             self._current = []
         _fail(self._held, JournalClosedError("the agent ended while the journal was full"))
+        if not self.error:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Save the identity state, so that the next start has nothing to fold."""
+        try:
+            self._try([], fold=True)
+        except Exception:
+            log.exception("journal_not_folded", file=str(self.path))
 
     def _gather(self) -> list[Submission]:
         """The next group. Waits for the first submission, but not while there is something to trim."""
@@ -184,8 +193,10 @@ class Writer:
             pause = min(pause * 2, _LONGEST_PAUSE)
             group += self._make(self._latecomers())
             readings = [made for made in group if isinstance(made.submissions[0], Append)]
-            if readings and self._try([made for made in group if made not in readings], settled=False):
+            others = [made for made in group if made not in readings]
+            if readings and self._try(others, fold=False):
                 group = readings  # cursor moves and trimming make room: they must not wait for the readings
+                pause = _FIRST_PAUSE if others else pause
         if self.error:
             log.info("journal_disk_accepts_again", file=str(self.path))
         self.error = ""
@@ -206,10 +217,10 @@ class Writer:
             else:
                 found.append(submission)
 
-    def _try(self, group: Sequence[Made], *, settled: bool = True) -> bool:
+    def _try(self, group: Sequence[Made], *, fold: bool | None = None) -> bool:
         """Commit once, and settle the futures; whether the disk took it."""
         try:
-            refused = self._database.commit(group, settled=settled)
+            refused = self._database.commit(group, fold=fold)
         except sqlite3.Error as e:
             if not is_disk(e):
                 raise
