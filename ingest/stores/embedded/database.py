@@ -1,0 +1,90 @@
+"""Opens the DuckDB file and hands out cursors. One process at a time can open it: others ask the agent."""
+
+import threading
+from pathlib import Path
+
+import duckdb
+import structlog
+
+from ingest.stores.base import StoreMisconfiguredError, StoreUnavailableError
+from ingest.stores.embedded.config import EmbeddedConfig
+from ingest.stores.embedded.schema import DDL, VERSION
+
+_log = structlog.get_logger()
+
+
+class Database:
+    """One file, opened once. Every thread takes a cursor of its own.
+
+    Raises:
+        StoreMisconfiguredError: if another process has the file, or it is not ours, or damaged.
+    """
+
+    def __init__(self, path: Path, config: EmbeddedConfig) -> None:
+        self.path = path
+        self._config = config
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._closed = False
+        self._open()
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = duckdb.connect(
+                str(self.path),
+                config={
+                    "threads": self._config.threads,
+                    "memory_limit": f"{self._config.memory}B",
+                    "enable_external_access": False,  # a query reads this file and no other
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                    "preserve_insertion_order": False,
+                },
+            )
+            connection.execute(DDL)
+            found = connection.execute("SELECT version FROM fieldlab").fetchone()
+        except (duckdb.Error, OSError) as e:
+            advice = (
+                "another process has it open; while an agent runs, ask the agent"
+                if "lock" in str(e)
+                else "if it is damaged, move it aside: the agent starts a new one"
+            )
+            raise StoreMisconfiguredError(f"{self.path} cannot be opened: {advice} ({e})") from e
+        if found is None:
+            connection.execute("INSERT INTO fieldlab VALUES (?)", [VERSION])
+        elif found[0] != VERSION:
+            connection.close()
+            raise StoreMisconfiguredError(f"{self.path} has format {found[0]}; this Fieldlab reads format {VERSION}")
+        self._connection = connection
+        return connection
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection for one thread; close it after use.
+
+        Raises:
+            StoreUnavailableError: if the store is closed.
+            StoreMisconfiguredError: if the file has to be opened again and cannot be.
+        """
+        with self._lock:
+            if self._closed:
+                raise StoreUnavailableError(f"{self.path} is closed")
+            return (self._connection or self._open()).cursor()
+
+    def failed(self, error: duckdb.Error) -> StoreUnavailableError:
+        """The error to raise for `error`; after one that DuckDB does not survive, the file is opened again."""
+        if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+            _log.error("embedded_store_reopens", file=str(self.path), error=str(error))
+            with self._lock:
+                if self._connection is not None:
+                    self._connection.close()
+                self._connection = None
+        return StoreUnavailableError(f"{self.path}: {error}")
+
+    def close(self) -> None:
+        """Write everything into the file and release it."""
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None

@@ -1,0 +1,43 @@
+"""Makes and checks stores of kind `mqtt`."""
+
+import uuid
+
+from fieldlab.errors import ConfigError
+from fieldlab.model import SignalTable
+from fieldlab.secrets import read_secret
+from ingest.stores.base import Reader, Store, StoreCheck, StoreContext, StoreError
+from ingest.stores.mqtt.config import MqttConfig, broker
+from ingest.stores.mqtt.store import MqttStore
+
+
+class MqttKind:
+    """See `StoreKind`."""
+
+    config = MqttConfig
+
+    def create(
+        self,
+        config: MqttConfig,
+        context: StoreContext,
+        signals: SignalTable,  # noqa: ARG002  # it tells no readings
+    ) -> tuple[Store, Reader | None]:
+        """See `StoreKind`. It cannot be queried."""
+        broker(config)
+        if config.password_file:
+            read_secret(config.password_file)
+        return MqttStore(context.name, config.client_id or f"{context.agent}-{context.name}", config), None
+
+    def check(self, config: MqttConfig, context: StoreContext) -> list[StoreCheck]:
+        """See `StoreKind`. Connects with a client id of its own, and publishes nothing."""
+        try:
+            store = MqttStore(context.name, f"check-{uuid.uuid4().hex[:12]}", config)
+            try:
+                store.connect()
+            finally:
+                store.close()
+        except (ConfigError, StoreError) as e:
+            return [StoreCheck(level="fail", text=str(e))]
+        return [StoreCheck(level="ok", text=f"{config.url} lets {config.username or 'anybody'} in")]
+
+
+KIND = MqttKind()
