@@ -80,7 +80,9 @@ def test_take_chooses_rows_in_order(given: list[tuple[int, int, float | str | No
     rows = data.draw(st.lists(st.integers(0, len(given) - 1), max_size=30) if given else st.just([]))
     assert readings(batch.take(np.array(rows, np.intp))) == [every[row] for row in rows]
     mask = data.draw(st.lists(st.booleans(), min_size=len(given), max_size=len(given)))
-    assert readings(batch.take(np.array(mask, np.bool_))) == [r for r, chosen in zip(every, mask, strict=True) if chosen]
+    assert readings(batch.take(np.array(mask, np.bool_))) == [
+        r for r, chosen in zip(every, mask, strict=True) if chosen
+    ]
 
 
 @given(st.lists(READINGS, max_size=4))

@@ -30,7 +30,9 @@ def _is_name(level: str) -> bool:
     return 0 < len(level) <= 200 and level.isprintable() and not set(level) & set("+#$")
 
 
-@pytest.mark.parametrize("path", ["", "a/b/c", "a/b/c/d/e", "a//c/d", "a/b/c/d+", "a/b/c/$SYS", "a/b/#/d", "a/b/c/\x00"])
+@pytest.mark.parametrize(
+    "path", ["", "a/b/c", "a/b/c/d/e", "a//c/d", "a/b/c/d+", "a/b/c/$SYS", "a/b/#/d", "a/b/c/\x00"]
+)
 def test_what_is_no_place(path: str) -> None:
     with pytest.raises(ValueError, match=r"place"):
         Place.parse(path)

@@ -189,7 +189,7 @@ def test_a_message_and_its_redelivery_in_one_batch() -> None:
 
 def test_messages_without_readings_are_remembered() -> None:
     identity = Identity()
-    batch, extras = identity.decide(Batch.of([], [], []), [Part(delivery("s", [(7, 1, False)], [0]), 0, 0)])
+    _batch, extras = identity.decide(Batch.of([], [], []), [Part(delivery("s", [(7, 1, False)], [0]), 0, 0)])
     assert [m.ids.tolist() for m in extras.messages] == [[7]]
     assert one(identity, 7, 1, redelivered=True, time=1) == 0
 

@@ -1,6 +1,7 @@
 """A journal that is full, on a disk that refuses, or damaged."""
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -156,6 +157,27 @@ def test_on_a_full_disk_a_consumer_makes_room(open_journal: Open) -> None:
     position, found = consume(journal, 0)
     wait(lambda: not journal.stats().error)
     assert found + consume(journal, position)[1] == [float(i) for i in range(120_000)]
+
+
+def test_a_state_saved_while_readings_wait_does_not_hold_them(open_journal: Open, tmp_path: Path) -> None:
+    journal = open_journal()
+    journal.register("store")
+    cap_pages(journal, 90)
+    waiting = journal.append(batch(0, 20_000))  # 100 pages
+    wait(lambda: journal.stats().error)
+    for future in [journal.tick(i) for i in range(4200)]:  # enough for the identity state to be due
+        future.result(20)
+    assert not waiting.done()
+    journal.execute(lambda db: db.execute("PRAGMA max_page_count = 1000000")).result(20)
+    waiting.result(20)
+    (tmp_path / "crashed").mkdir()
+    for name in ("journal.db", "journal.db-wal"):  # as a power cut would leave them
+        shutil.copy(tmp_path / name, tmp_path / "crashed" / name)
+    after = Journal(tmp_path / "crashed" / "journal.db")
+    try:
+        assert after.identity.totals(1)["received"].tolist() == [20_000]
+    finally:
+        after.close()
 
 
 def test_closing_while_the_disk_refuses_fails_what_waits(open_journal: Open) -> None:
