@@ -67,13 +67,14 @@ class _Probe:
     def run(self, seconds: float) -> None:
         """Connect, subscribe, and listen for `seconds`; what went wrong is in `error`."""
         client = self.client
+        hint = '; if it speaks no MQTT 5, write protocol = "3.1.1"' if self.config.protocol == "5" else ""
         try:
             client.open()
             self._pump(_ANSWER, until_answered=True)
             if client.socket() is None:
-                self.error = self.error or "the broker closes the connection before it answers"
+                self.error = self.error or f"the broker closes the connection before it answers{hint}"
             elif not self.answered:
-                self.error = f"the broker takes connections but does not answer within {_ANSWER:.0f} s"
+                self.error = f"the broker takes connections but does not answer within {_ANSWER:.0f} s{hint}"
             else:
                 self._pump(seconds)
                 client.disconnect()

@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 
 from edge.sources.mqtt.rows import Rows, Scalar
-from edge.sources.mqtt.times import TimeError, to_ns
+from edge.sources.mqtt.times import TimeError, all_to_ns, to_ns
 from fieldlab.model.status import BAD, UNCERTAIN
 
 UNCERTAIN_LAST_USABLE = 0x40900000  # OPC 10000-6 A.2, UncertainLastUsableValue: what updated it has stopped doing so
 _ABSENT: Any = object()
 _NAMED_STATUS = {"good": 0, "uncertain": UNCERTAIN, "bad": BAD}
-_SCALARS = (float, int, str, bool, type(None))
+_SCALARS = frozenset((float, int, str, bool, type(None)))
 
 
 class PayloadError(ValueError):
@@ -91,7 +91,7 @@ def _read_array(signal: int, value: list[Any], time: Any, status: Any, arrival: 
     if type(time) is not list or len(time) != len(value):
         found = f"{len(time)} times" if type(time) is list else "no array of times"
         raise PayloadError(f"an array of {len(value)} values came with {found}; each value needs its own time")
-    if not all(type(each) in _SCALARS for each in value):
+    if not _SCALARS.issuperset(map(type, value)):
         raise PayloadError("the array holds an object or an array; only numbers, booleans and text are values")
     if type(status) is list:
         if len(status) != len(value):
@@ -100,7 +100,7 @@ def _read_array(signal: int, value: list[Any], time: Any, status: Any, arrival: 
     else:
         codes = [_status(status)] * len(value)
     try:
-        times = [to_ns(each, arrival) for each in time]
+        times = all_to_ns(time, arrival)
     except TimeError as e:
         raise PayloadError(str(e)) from None
     values: list[Scalar] = value

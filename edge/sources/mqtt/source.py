@@ -66,6 +66,7 @@ class MqttSource:
             _at("password_file", read_secret, config.password_file)
         if self._broker.tls:
             tls_context(config)
+        self._hint = '; if it speaks no MQTT 5, write protocol = "3.1.1"' if config.protocol == "5" else ""
         self._client_id = client_id_of(config, context)
         self._filters = filters_of(config)
         self._clean = config.session == "clean"
@@ -185,7 +186,9 @@ class MqttSource:
         more = False
         while client.socket() is not None and not self._stopping.is_set():
             if not self._answered and time.monotonic() > answer_by:
-                self._fail(f"{self._broker.url} takes connections but does not answer within {_ANSWER:.0f} s")
+                self._fail(
+                    f"{self._broker.url} takes connections but does not answer within {_ANSWER:.0f} s{self._hint}"
+                )
                 return
             room = self._room()
             if self._wait(0.0 if more and room else 0.5, reading=room > 0):
@@ -310,7 +313,7 @@ class MqttSource:
         self._client.drop()  # from here on an acknowledgement would belong to another connection
         was, self._connected, self._answered = self._connected, False, False
         url = self._broker.url
-        closed = f'{url} closes the connection before it answers; if it speaks no MQTT 5, write protocol = "3.1.1"'
+        closed = f"{url} closes the connection before it answers{self._hint}"
         reason = self._reason or (f"connection to {url} lost; connecting again" if was else closed)
         if reason != self._error:
             _log.warning("mqtt_connection_lost" if was else "mqtt_connection_failed", source=self.name, reason=reason)

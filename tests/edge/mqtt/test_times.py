@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.sources.mqtt.times import EARLIEST, TimeError, to_ns
+from edge.sources.mqtt.times import EARLIEST, TimeError, all_to_ns, to_ns
 
 NOW = 1_795_500_000_000_000_000
 DAY = 86_400_000_000_000
@@ -75,6 +75,17 @@ def test_whole_numbers_round_trip_in_every_unit(ns: Any) -> None:
     assert to_ns(ns // 10**6, NOW) == ns // 10**6 * 10**6
     assert to_ns(ns // 10**3, NOW) == ns // 10**3 * 10**3
     assert to_ns(ns, NOW) == ns
+
+
+@given(st.lists(st.one_of(times, times.map(lambda ns: ns // 10**6), st.integers(), st.floats(), st.none()), max_size=5))
+def test_many_at_once_equal_one_by_one(raw: Any) -> None:
+    try:
+        singly = [to_ns(each, NOW) for each in raw]
+    except TimeError:
+        with pytest.raises(TimeError):
+            all_to_ns(raw, NOW)
+    else:
+        assert all_to_ns(raw, NOW) == singly
 
 
 @given(times)
