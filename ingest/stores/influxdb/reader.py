@@ -110,9 +110,14 @@ class InfluxReader:
         asked = f'SELECT "state" FROM "machine_state"{_by(_PLACE)} ORDER BY time DESC LIMIT 1'
         return sorted((rows.machine_state_of(row) for row in self._query(asked)), key=lambda s: s.place)
 
-    def measurements(self) -> int:
-        """How many measurements there are; asks nothing more, so it shows whether queries work at all."""
-        return sum(1 for _ in self._query("SHOW MEASUREMENTS"))
+    def probe(self) -> None:
+        """Ask for next to nothing: does the bucket exist, and may we read it?
+
+        Raises:
+            StoreError: if not, with the server's words.
+        """
+        for _ in self._query('SELECT "value" FROM "telemetry" LIMIT 1'):
+            pass
 
     def close(self) -> None:
         """Drop the connections."""
