@@ -5,10 +5,8 @@ A thread of its own does everything but the journal's work: wait for the socket,
 """
 
 import asyncio
-import contextlib
 import random
 import select
-import socket
 import threading
 import time
 from collections import Counter
@@ -24,12 +22,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.sources.base import Sink, SourceContext, SourceStatus
+from edge.sources.mqtt.bell import Bell
 from edge.sources.mqtt.client import MqttClient, refusal, unreachable
 from edge.sources.mqtt.config import MqttConfig, client_id_of, filters_of, parse_url, validate
 from edge.sources.mqtt.dialect import JsonDialect
 from edge.sources.mqtt.intake import Intake
 from edge.sources.mqtt.pending import Pending
 from edge.sources.mqtt.session import SessionFile
+from edge.sources.mqtt.subscriptions import Subscriptions
 from edge.sources.mqtt.tls import tls_context
 from fieldlab.errors import ConfigError
 from fieldlab.model import Batch
@@ -68,25 +68,20 @@ class MqttSource:
             tls_context(config)
         self._hint = '; if it speaks no MQTT 5, write protocol = "3.1.1"' if config.protocol == "5" else ""
         self._client_id = client_id_of(config, context)
-        self._filters = filters_of(config)
         self._clean = config.session == "clean"
         self._session = SessionFile(context.data / f"{self.name}.session", self._broker.url, self._client_id)
+        self._subscriptions = Subscriptions(self.name, filters_of(config), self._session, self._client_id)
         self._intake = Intake(self.name, JsonDialect(config, context, sink.index))
-        self._pending = Pending(self._wake)
+        self._bell = Bell()
+        self._pending = Pending(self._ring)
         self._client = MqttClient(config, self._broker, self._client_id, self._receive, clean=self._clean)
         self._client.on_connect = self._on_connect
-        self._client.on_subscribe = self._on_subscribe
-        self._client.on_unsubscribe = self._on_unsubscribe
+        self._subscriptions.attach(self._client)
         self._client.on_disconnect = self._on_disconnect
         self._stopping = threading.Event()
-        self._open_bell()
         self._connected = False
-        self._answered = False  # whether the broker has answered our subscription
-        self._subscribed = False  # whether all filters were granted in this process
-        self._stale: tuple[str, ...] = ()
         self._error = "not connected yet"
         self._reason = ""  # why the broker ended the connection, if it said so
-        self._missing: dict[str, str] = {}
         self._short = 0  # connections in a row that lasted less than `_STEADY`
         self._connected_at = 0.0
         self._heard: set[int] = set()  # signals with a reading since the last loss of the connection
@@ -98,7 +93,7 @@ class MqttSource:
         """As in `Source`."""
         if self._stopping.is_set():  # run once more, after an end
             self._stopping.clear()
-            self._open_bell()
+            self._bell = Bell()
         done: Future[None] = Future()
         thread = threading.Thread(target=self._thread, args=(done,), name=self.name, daemon=True)
         thread.start()
@@ -110,12 +105,12 @@ class MqttSource:
         finally:
             stopped.cancel()
             self._stopping.set()
-            self._wake()
+            self._bell.ring()
             await asyncio.shield(finished)
 
     def status(self) -> SourceStatus:
         """As in `Source`."""
-        missing = dict(self._missing)
+        missing = self._subscriptions.refused
         error = self._error
         if self._short >= _FLAPS and time.monotonic() - self._connected_at < _STEADY:
             error = (
@@ -146,11 +141,9 @@ class MqttSource:
             failure = None
         except BaseException as e:  # noqa: BLE001  # it ends `run`, which raises it
             failure = e
-        self._connected = self._answered = False
+        self._connected = self._subscriptions.answered = False
         self._client.drop()
-        with contextlib.suppress(OSError):
-            self._bell.close()
-            self._ear.close()
+        self._bell.close()
         if failure is None:
             done.set_result(None)
         else:
@@ -185,7 +178,7 @@ class MqttSource:
         client = self._client
         more = False
         while client.socket() is not None and not self._stopping.is_set():
-            if not self._answered and time.monotonic() > answer_by:
+            if not self._subscriptions.answered and time.monotonic() > answer_by:
                 self._fail(
                     f"{self._broker.url} takes connections but does not answer within {_ANSWER:.0f} s{self._hint}"
                 )
@@ -229,44 +222,21 @@ class MqttSource:
             return False
         if reading and getattr(sock, "pending", int)() > 0:
             return True  # TLS has decrypted more than was asked for
-        poll = select.poll()
-        poll.register(self._ear, select.POLLIN)
         events = (select.POLLIN if reading else 0) | (select.POLLOUT if self._client.want_write() else 0)
-        poll.register(sock, events)
-        ready = dict(poll.poll(timeout * 1000))
-        if self._ear.fileno() in ready:
-            self._listen()
-        found = ready.get(sock.fileno(), 0)
+        found = self._bell.wait(timeout, sock, events)
         if not reading and found & (select.POLLERR | select.POLLHUP):
             self._client.drop()  # else it would be reported at once, for ever
         return bool(reading and found & ~select.POLLOUT)
 
-    def _open_bell(self) -> None:
-        self._bell, self._ear = socket.socketpair()
-        self._bell.setblocking(False)
-        self._ear.setblocking(False)
-        self._woken = False
-
-    def _wake(self) -> None:
-        """Ring the thread up; safe from any thread."""
-        if not self._woken:
-            self._woken = True
-            with contextlib.suppress(OSError):
-                self._bell.send(b"\0")
-
-    def _listen(self) -> None:
-        with contextlib.suppress(OSError):
-            self._ear.recv(4096)
-        self._woken = False  # after the bytes are taken and before the work is looked at: no ring is missed
+    def _ring(self) -> None:
+        """Wake the thread; the bell may be another one than when the message was read."""
+        self._bell.ring()
 
     def _idle(self, seconds: float) -> None:
         """Wait, while the journal may finish what it has."""
         until = time.monotonic() + seconds
         while not self._stopping.is_set() and (left := until - time.monotonic()) > 0:
-            poll = select.poll()
-            poll.register(self._ear, select.POLLIN)
-            if poll.poll(left * 1000):
-                self._listen()
+            self._bell.wait(left)
             self._pending.release(self._client.generation)
 
     def _receive(
@@ -311,7 +281,7 @@ class MqttSource:
     def _lose(self) -> None:
         """The connection is gone: each signal that was heard since the last loss gets one point that says so."""
         self._client.drop()  # from here on an acknowledgement would belong to another connection
-        was, self._connected, self._answered = self._connected, False, False
+        was, self._connected, self._subscriptions.answered = self._connected, False, False
         url = self._broker.url
         closed = f"{url} closes the connection before it answers{self._hint}"
         reason = self._reason or (f"connection to {url} lost; connecting again" if was else closed)
@@ -343,7 +313,7 @@ class MqttSource:
         self._error = "stopped"
 
     def _on_connect(
-        self, client: Client, _userdata: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
+        self, _client: Client, _userdata: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:
             self._fail(refusal(reason, self._config, self._client_id))
@@ -357,36 +327,7 @@ class MqttSource:
         granted = getattr(properties, "SessionExpiryInterval", None)
         if not self._clean and granted is not None and granted < round(self._config.session_expiry):
             _log.warning("mqtt_session_expiry_shortened", source=self.name, seconds=granted)
-        self._stale = self._session.connected(present=flags.session_present, filters=self._filters)
-        if self._stale:
-            client.unsubscribe(list(self._stale))
-        if flags.session_present and self._subscribed:
-            self._answered = True  # MQTT 3.1.1 would send retained messages again
-        else:
-            self._client.subscribe_to(self._filters, qos=1)
-
-    def _on_subscribe(
-        self, _client: Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _properties: Properties | None
-    ) -> None:
-        self._answered = True
-        self._missing = {
-            each: f"{reason} (the broker's access rules must allow client {self._client_id!r} to subscribe to it)"
-            for each, reason in zip(self._filters, reasons, strict=False)
-            if reason.is_failure
-        }
-        self._subscribed = not self._missing
-        for each, why in self._missing.items():
-            _log.error("mqtt_subscription_refused", source=self.name, filter=each, reason=why)
-        for each, reason in zip(self._filters, reasons, strict=False):
-            if reason.value == 0:
-                _log.warning("mqtt_subscription_qos_0", source=self.name, filter=each, guarantee="from-receipt")
-
-    def _on_unsubscribe(
-        self, _client: Client, _userdata: Any, _mid: int, _reasons: list[ReasonCode], _properties: Properties | None
-    ) -> None:
-        _log.info("mqtt_unsubscribed", source=self.name, filters=list(self._stale))
-        self._session.unsubscribed(self._stale)
-        self._stale = ()
+        self._subscriptions.connected(self._client, present=flags.session_present)
 
     def _on_disconnect(
         self,

@@ -203,7 +203,7 @@ def run(
         made = Running(source)
         running.append(made)
         if wait:
-            wait_until(lambda: made.source._answered, what=f"subscribed; {made.source.status()}")
+            wait_until(lambda: made.source._subscriptions.answered, what=f"subscribed; {made.source.status()}")
         return made
 
     yield start

@@ -6,13 +6,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.sources.mqtt.payload import JsonPayload, PayloadError
 from edge.sources.mqtt.rows import Rows
 from fieldlab.model import Batch
 
+steady = settings(deadline=None)  # a slow machine is no fault
 NOW = 1_795_000_000_000_000_000
 MS = NOW // 1_000_000
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -140,6 +141,7 @@ def test_a_retained_value_without_a_time_is_uncertain() -> None:
     assert one({"value": 1.0, "ts": MS}, retained=True) == (1.0, NOW, 0)
 
 
+@steady
 @given(st.lists(st.one_of(finite, st.integers(-(2**63), 2**63 - 1), st.booleans(), st.text(), st.none()), max_size=20))
 def test_arrays_equal_single_values(values: Any) -> None:
     times = [MS - i for i in range(len(values))]
@@ -152,11 +154,13 @@ def test_arrays_equal_single_values(values: Any) -> None:
     assert batch.integer.tolist() == [int(i) for s in singles for i in s.integer]
 
 
+@steady
 @given(finite, st.integers(1_000_000_000_000, MS))
 def test_numbers_and_times_round_trip(value: Any, ms: Any) -> None:
     assert one({"value": value, "ts": ms}) == (value, ms * 1_000_000, 0)
 
 
+@steady
 @given(anything, st.sampled_from(["", "value", "x.value", "0", "value.0.x"]))
 def test_any_json_gives_readings_or_the_declared_error(document: Any, path: Any) -> None:
     rows = Rows()
@@ -168,6 +172,7 @@ def test_any_json_gives_readings_or_the_declared_error(document: Any, path: Any)
         assert len(rows.build()) == count
 
 
+@steady
 @given(st.binary())
 def test_any_bytes_give_readings_or_the_declared_error(payload: Any) -> None:
     rows = Rows()

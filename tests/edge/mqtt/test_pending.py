@@ -4,12 +4,16 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.sources.mqtt.pending import Pending
 
 
+steady = settings(deadline=None)  # a slow machine is no fault
+
+
+@steady
 @given(st.permutations(range(8)), st.integers(0, 8))
 def test_order_whatever_is_done_first(order: Any, done: Any) -> None:
     rung = []

@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.sources.mqtt.times import EARLIEST, TimeError, all_to_ns, to_ns
 
+steady = settings(deadline=None)  # a slow machine is no fault
 NOW = 1_795_500_000_000_000_000
 DAY = 86_400_000_000_000
 times = st.integers(EARLIEST, NOW + DAY)
@@ -69,6 +70,7 @@ def test_what_is_no_time_or_cannot_be_true(raw: Any) -> None:
         to_ns(raw, NOW)
 
 
+@steady
 @given(times)
 def test_whole_numbers_round_trip_in_every_unit(ns: Any) -> None:
     assert to_ns(ns // 10**9, NOW) == ns // 10**9 * 10**9
@@ -77,6 +79,7 @@ def test_whole_numbers_round_trip_in_every_unit(ns: Any) -> None:
     assert to_ns(ns, NOW) == ns
 
 
+@steady
 @given(st.lists(st.one_of(times, times.map(lambda ns: ns // 10**6), st.integers(), st.floats(), st.none()), max_size=5))
 def test_many_at_once_equal_one_by_one(raw: Any) -> None:
     try:
@@ -88,6 +91,7 @@ def test_many_at_once_equal_one_by_one(raw: Any) -> None:
         assert all_to_ns(raw, NOW) == singly
 
 
+@steady
 @given(times)
 def test_floats_round_trip_to_the_microsecond(ns: Any) -> None:
     us = ns // 1000 * 1000
@@ -95,6 +99,7 @@ def test_floats_round_trip_to_the_microsecond(ns: Any) -> None:
         assert to_ns(us / unit, NOW) == us
 
 
+@steady
 @given(times, st.integers(-14 * 60, 14 * 60))
 def test_rfc_3339_round_trips_in_every_zone(ns: Any, minutes: Any) -> None:
     us = ns // 1000
@@ -103,6 +108,7 @@ def test_rfc_3339_round_trips_in_every_zone(ns: Any, minutes: Any) -> None:
     assert to_ns(stamp.isoformat(), NOW) == us * 1000
 
 
+@steady
 @given(
     st.one_of(
         st.none(),

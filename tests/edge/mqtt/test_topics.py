@@ -4,12 +4,13 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt.client import topic_matches_sub
 
 from edge.sources.mqtt.topics import LEVELS, TopicTemplate, check_filter, matches, plain_filter
 
+steady = settings(deadline=None)  # a slow machine is no fault
 level = st.text(st.characters(exclude_characters="/+#{}\x00", exclude_categories=["Cs"]), min_size=1, max_size=8)
 NATIVE = "fieldlab/{site}/{area}/{line}/{machine}/{signal}"
 
@@ -53,6 +54,7 @@ def test_filter() -> None:
     assert TopicTemplate("p-{machine}/x/{signal}/#").filter == "+/x/+/#"
 
 
+@steady
 @given(
     st.lists(st.one_of(level, st.sampled_from(LEVELS).map(lambda name: f"{{{name}}}")), min_size=1, max_size=7),
     st.data(),
@@ -69,6 +71,7 @@ def test_round_trip(parts: Any, data: Any) -> None:
         assert matches(template.filter, topic)
 
 
+@steady
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text())
 def test_any_text_is_a_template_or_refused(template: Any, topic: Any) -> None:
     try:
