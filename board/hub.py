@@ -19,7 +19,8 @@ from ingest.stores.base import Reader
 log = structlog.get_logger()
 
 _PACE = 1.0  # seconds between refreshes, at least
-_SHARE = 10  # and this many times what a refresh takes, so that the board costs a tenth of a core at most
+_SHARE = 10  # and this many times its CPU time, so that the board costs a tenth of a core at most
+_REST = 3  # and this many times what it lasts, so that a slow store has rest
 _WHOLE = 60.0  # seconds between whole reads of the chart windows
 _LIMIT = 1_000
 
@@ -60,6 +61,7 @@ class Hub:
         self._snapshot = Snapshot({})
         self._task: asyncio.Task[None] | None = None
         self._due = 0.0
+        self._cpu = 0.0
 
     async def fresh(self, wait: float) -> Snapshot:
         """The newest snapshot; starts a refresh when due and waits for it, `wait` seconds at most."""
@@ -71,16 +73,24 @@ class Hub:
 
     async def _refresh(self) -> None:
         began = time.monotonic()
+        self._cpu = 0.0
         try:
-            sections = await anyio.to_thread.run_sync(self._read)
+            sections = await anyio.to_thread.run_sync(self._measured_read)
             self._snapshot = Snapshot(sections, time.time() * 1000)
         except Exception as e:  # noqa: BLE001  a store may raise anything; the page says so and keeps what it has
             log.warning("board_refresh_failed", error=str(e), kind=type(e).__name__)
             self._snapshot = msgspec.structs.replace(self._snapshot, error=f"{type(e).__name__}: {e}"[:300])
         finally:
             took = time.monotonic() - began
-            self._due = began + max(_PACE, _SHARE * took)
+            self._due = began + max(_PACE, _SHARE * self._cpu, _REST * took)
             self._task = None
+
+    def _measured_read(self) -> dict[str, Section]:
+        began = time.thread_time()
+        try:
+            return self._read()
+        finally:
+            self._cpu = time.thread_time() - began
 
     def _read(self) -> dict[str, Section]:
         """All sections; blocks, so it runs in a thread."""
@@ -91,10 +101,10 @@ class Hub:
         units = {info.key: info.unit for info in infos}
         findings = reader.findings(limit=_LIMIT)
         verdicts = reader.verdicts(limit=_LIMIT)
-        self._latest.refresh(reader, units)
+        self._latest.refresh(reader, units, time.time_ns())
         self._read_charts()
         ledger = view.ledger(status, infos, self._counts)
-        machines = view.machines(infos, reader.machine_states(), findings, self._latest.known)
+        machines = view.machines(infos, reader.machine_states(), findings, self._latest.known, self._latest.heard)
         sections = {
             "machines": machines,
             "findings": view.findings(findings, units, capped=len(findings) >= _LIMIT),

@@ -63,12 +63,18 @@ function figure(c) {
   const plot = h("div", { class: "plot", role: "img", "data-chart": c.id });
   const node = h("figure", { "data-chart": c.id, "data-name": c.chart, "data-signal": `${c.path}/${c.signal}` },
     h("figcaption", {},
-      h("h3", { title: `${c.path}/${c.signal}` }, `${c.machine}/${c.signal === "_all" ? "all signals" : c.signal}`, h("small", {}, ` ${c.chart}`)),
+      h("h3", { title: `${c.path}/${c.signal}` }, `${c.machine}/${c.signal === "_all" ? "all signals" : c.signal}`, h("small", { title: c.chart }, ` ${short(c)}`)),
       h("p", { class: "now" }), h("p", { class: "limits" })), plot);
   watcher.observe(node);
   sizes.observe(plot);
   return node;
 }
+
+/** A chart without a name of its own is called after machine, signal and kind: the kind says it then. */
+const short = ({ machine, signal, chart }) => {
+  const prefix = `${machine} ${signal} `;
+  return chart.startsWith(prefix) ? chart.slice(prefix.length) : chart;
+};
 
 const nodeOf = (id) => document.querySelector(`figure[data-chart="${CSS.escape(id)}"]`);
 const beyond = (x, ucl, lcl) => (ucl !== null && x > ucl) || (lcl !== null && x < lcl);
@@ -149,7 +155,7 @@ function compose(row, c, width) {
     margin: { l: 52, r: 86, t: 14, b: 22 },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "inherit", size: 11, color: color.muted },
-    xaxis: { type: "date", showgrid: false, zeroline: false, linecolor: color.line, ticks: "outside", ticklen: 3, tickcolor: color.line, nticks: 5, fixedrange: true },
+    xaxis: { type: "date", showgrid: false, zeroline: false, linecolor: color.line, ticks: "outside", ticklen: 3, tickcolor: color.line, tickangle: 0, nticks: width < 420 ? 4 : 6, fixedrange: true },
     yaxis: { range, gridcolor: color.line, zeroline: false, nticks: 4, tickformat: ".6~g", fixedrange: true },
     annotations: [...labels(row, range, color), ...versions(c, x, color)],
     hoverlabel: { bgcolor: color.ink, bordercolor: color.ink, font: { family: "inherit", size: 12, color: getComputedStyle(document.body).backgroundColor } },

@@ -95,7 +95,7 @@ function part(p) {
     h("th", { role: "rowheader", scope: "row", title: lots || null }, p.id, p.revision > 1 ? h("small", {}, ` rev. ${p.revision}`) : null),
     h("td", { role: "cell", class: "verdict" }, mark(p.verdict), ` ${p.verdict}`),
     h("td", { role: "cell", class: "n", "data-value": raw(p.score) }, p.score.toFixed(2)),
-    h("td", { role: "cell", class: "reasons" }, p.reasons.length ? p.reasons.join("; ") : "–"),
+    h("td", { role: "cell", class: p.reasons.length ? "reasons" : "reasons none" }, p.reasons.length ? p.reasons.join("; ") : "–"),
     h("td", { role: "cell" }, p.machine),
     h("td", { role: "cell", class: "n" }, stamp(p.time)));
 }
@@ -170,7 +170,7 @@ function journal(j) {
 export function tick(now) {
   for (const node of document.querySelectorAll("[data-age]")) {
     const seconds = (now - Number(node.dataset.age)) / 1000;
-    put(node, seconds < 1.5 ? "now" : `${duration(seconds)} ago`);
+    put(node, seconds < 4.5 ? "now" : `${duration(seconds)} ago`);
     node.classList.toggle("warning", seconds > 30);
   }
 }

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from starlette.applications import Starlette
 
 from board.app import routes
@@ -151,6 +151,7 @@ def browser() -> Iterator[Browser]:
         if os.environ.get("FIELDLAB_REQUIRE_SERVICES") == "1":
             pytest.fail(message)
         pytest.skip(message)
+    expect.set_options(timeout=30_000)  # a slow machine is not a wrong page
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=_FLAGS)
         yield browser
