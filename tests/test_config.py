@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from fieldlab.config import Document, Duration, Size
 from fieldlab.errors import ConfigError
 
+quiet = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
 
 class Signal(msgspec.Struct, frozen=True):
     name: str
@@ -143,14 +145,12 @@ def test_sizes(text: str, size: int) -> None:
     assert Size.parse(text) == size
 
 
+@quiet
 @given(st.text(max_size=30) | st.from_regex(r"\A[0-9]{1,400}(\.[0-9]{1,400})?[a-zA-Z]{1,3}\Z"))
 def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
     for kind in (Duration, Size):
         with contextlib.suppress(ValueError):
             assert kind.parse(text) >= 0
-
-
-quiet = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 @quiet

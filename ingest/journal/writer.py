@@ -6,6 +6,7 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class Writer:
         self.signals = self._database.signals
         self.set_aside = sum(not f.name.endswith(("-wal", "-shm")) for f in path.parent.glob(f"{path.stem}.damaged-*"))
         self._queue: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
-        self._held: list[Submission] = []  # appends that wait for room
+        self._held: deque[Append] = deque()  # they wait for room
         self._current: list[Submission] = []  # the group at hand
         self._ending = False
         self._lock = threading.Lock()
@@ -115,7 +116,7 @@ class Writer:
     # ---- the thread ----
 
     def _run(self) -> None:
-        while not self._ending:
+        while not self._ending or (self._held and not self.full and not self.error):
             self._current = self._gather()
             try:
                 if self._current:
@@ -143,9 +144,10 @@ class Writer:
         group: list[Submission] = []
         readings = 0
         database = self._database
-        if self._held and not database.full:
-            group, self._held = self._held, []
-        while len(group) < _GROUP and readings < _GROUP_READINGS:
+        while self._held and not database.full and len(group) < _GROUP and readings < _GROUP_READINGS:
+            group.append(held := self._held.popleft())
+            readings += len(held.batch)
+        while not self._ending and len(group) < _GROUP and readings < _GROUP_READINGS:
             try:
                 submission = self._queue.get(block=not group and not database.backlog)
             except queue.Empty:
@@ -154,7 +156,7 @@ class Writer:
                 self._ending = True
                 break
             if isinstance(submission, Append):
-                if database.full:
+                if database.full or self._held:  # none overtakes another
                     self._held.append(submission)
                     continue
                 readings += len(submission.batch)

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldlab.model import Batch, BatchBuilder, concat
 from fieldlab.model.status import BAD_NO_COMMUNICATION, BAD_OUT_OF_RANGE, UNCERTAIN
 
+steady = settings(deadline=None)  # a slow machine is no fault
 I64 = st.integers(-(2**63), 2**63 - 1)
 VALUES = (
     st.none()
@@ -68,11 +69,13 @@ def build(given: list[tuple[int, int, float | str | None, int]]) -> Batch:
     return batch
 
 
+@steady
 @given(READINGS)
 def test_a_builder_keeps_what_it_was_given(given: list[tuple[int, int, float | str | None, int]]) -> None:
     assert readings(build(given)) == [modelled(*reading) for reading in given]
 
 
+@steady
 @given(READINGS, st.data())
 def test_take_chooses_rows_in_order(given: list[tuple[int, int, float | str | None, int]], data: st.DataObject) -> None:
     batch = build(given)
@@ -85,6 +88,7 @@ def test_take_chooses_rows_in_order(given: list[tuple[int, int, float | str | No
     ]
 
 
+@steady
 @given(st.lists(READINGS, max_size=4))
 def test_concat_keeps_every_reading_in_order(parts: list[list[tuple[int, int, float | str | None, int]]]) -> None:
     assert readings(concat([build(part) for part in parts])) == [modelled(*r) for part in parts for r in part]

@@ -1,15 +1,17 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldlab.model import Place, SignalKey
 from fieldlab.model.place import check_name
 
+steady = settings(deadline=None)  # a slow machine is no fault
 NAMES = st.text(st.characters(), min_size=1, max_size=12).filter(
     lambda name: name.isprintable() and not set(name) & set("/+#$")
 )
 
 
+@steady
 @given(NAMES, NAMES, NAMES, NAMES, NAMES)
 def test_a_path_is_read_as_it_was_written(site: str, area: str, line: str, machine: str, name: str) -> None:
     key = SignalKey(Place(site, area, line, machine), name)
@@ -18,6 +20,7 @@ def test_a_path_is_read_as_it_was_written(site: str, area: str, line: str, machi
     assert key.short == f"{machine}/{name}"
 
 
+@steady
 @given(st.text(max_size=40))
 def test_any_text_is_a_key_or_a_value_error(text: str) -> None:
     try:

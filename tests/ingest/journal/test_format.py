@@ -3,7 +3,7 @@ import struct
 import google_crc32c
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldlab.model import (
@@ -27,6 +27,7 @@ from fieldlab.model.record import KIND_OF_ROW, Row
 from ingest.journal import format as fmt
 from ingest.journal.format import DamagedRecordError, Extras, Messages
 
+steady = settings(deadline=None)  # a slow machine is no fault
 PLACE = Place("site", "area", "line", "máquina 7")
 U32 = st.integers(0, 2**32 - 1)
 VALUES = (
@@ -86,6 +87,7 @@ def same(a: Batch, b: Batch) -> bool:
 KINDS = st.sampled_from([RecordKind.READINGS, RecordKind.BACKFILL])
 
 
+@steady
 @given(KINDS, READINGS, extras())
 def test_readings_come_back_as_they_were(
     kind: RecordKind, given: list[tuple[int, int, float | str | None, int]], extra: Extras
@@ -203,6 +205,7 @@ def seal(kind: int, body: bytes) -> bytes:
     return struct.pack("<2sBBI", b"FJ", 1, kind, crc) + body
 
 
+@steady
 @given(st.sampled_from([int(kind) for kind in RecordKind] + [0, 12, 255]), st.binary(max_size=64))
 def test_any_body_with_a_right_crc_is_read_or_damaged(kind: int, body: bytes) -> None:
     data = seal(kind, body)
@@ -239,6 +242,7 @@ def test_columns_that_do_not_fit_each_other_are_damage() -> None:
         fmt.decode(1, 1, seal(1, body))
 
 
+@steady
 @given(READINGS, st.integers(1, 5), st.data())
 def test_a_split_record_holds_the_same(
     given: list[tuple[int, int, float | str | None, int]], most: int, data: st.DataObject

@@ -3,7 +3,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldlab.model import Batch, BatchBuilder, concat
@@ -11,6 +11,7 @@ from ingest.journal import identity as module
 from ingest.journal.format import Extras
 from ingest.journal.identity import WINDOW, Delivery, Identity, Part
 
+heavy = settings(deadline=None, max_examples=50)  # each window of messages is a megabyte
 LAST = 2**63 - 1
 FIRST = -(2**63)
 TIMES = st.integers(0, 6) | st.sampled_from([FIRST, FIRST + 1, LAST - 1, LAST])
@@ -62,6 +63,7 @@ def totals(identity: Identity) -> dict[str, list[int]]:
     return {name: column.tolist() for name, column in identity.totals(6).items()}
 
 
+@heavy
 @given(st.lists(steps(), max_size=5), st.data())
 def test_replaying_what_was_appended_gives_the_same_state(given: list[Step], data: st.DataObject) -> None:
     live, folded = Identity(), Identity()
@@ -75,6 +77,7 @@ def test_replaying_what_was_appended_gives_the_same_state(given: list[Step], dat
         assert totals(folded) == totals(live)
 
 
+@heavy
 @given(st.lists(steps(), max_size=5))
 def test_received_is_committed_and_duplicate_and_rejected(given: list[Step]) -> None:
     identity = Identity()
@@ -96,6 +99,7 @@ def test_received_is_committed_and_duplicate_and_rejected(given: list[Step]) -> 
     assert (np.array(found["received"]) == np.array(found["committed"]) + duplicate + rejected).all()
 
 
+@heavy
 @given(st.lists(READINGS, max_size=5))
 def test_identity_one_reading_at_a_time(given: list[list[tuple[int, int, float | str | None, int]]]) -> None:
     """Against the words of README.md, in plain Python."""
@@ -127,6 +131,7 @@ def test_identity_one_reading_at_a_time(given: list[list[tuple[int, int, float |
         assert set(zip(kept.signal.tolist(), back.tolist(), strict=True)) <= {(s, t) for s, t, _, _ in readings}
 
 
+@heavy
 @given(st.lists(READINGS, max_size=5))
 def test_readings_in_order_never_share_a_time(given: list[list[tuple[int, int, float | str | None, int]]]) -> None:
     identity = Identity()
@@ -144,6 +149,7 @@ def test_readings_in_order_never_share_a_time(given: list[list[tuple[int, int, f
             stored[signal].add(time)
 
 
+@heavy
 @given(st.lists(steps(), min_size=1, max_size=5))
 def test_deciding_together_is_deciding_one_after_the_other(given: list[Step]) -> None:
     apart, together = Identity(), Identity()
@@ -185,6 +191,15 @@ def test_a_message_and_its_redelivery_in_one_batch() -> None:
     batch = Batch.of([0, 0, 0, 0], [1, 2, 1, 2], [1.0, 2.0, 1.0, 2.0])
     kept, _ = Identity().decide(batch, [Part(delivery("s", [(7, 1, False), (7, 1, True)], [0, 2]), 0, 4)])
     assert kept.time.tolist() == [1, 2]
+
+
+def test_an_id_used_again_beside_a_redelivered_message_is_kept() -> None:
+    identity = Identity()
+    one(identity, 7, 1, redelivered=False, time=5)
+    one(identity, 8, 2, redelivered=False, time=6)
+    both = Batch.of([0, 0], [7, 8], [7.0, 8.0])
+    kept, _ = identity.decide(both, [Part(delivery("s", [(7, 1, False), (8, 2, True)], [0, 1]), 0, 2)])
+    assert kept.time.tolist() == [7]
 
 
 def test_messages_without_readings_are_remembered() -> None:

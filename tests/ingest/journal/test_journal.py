@@ -171,10 +171,17 @@ def test_a_cursor_only_moves_forward(open_journal: Open) -> None:
     assert (found.position, found.keep_from, found.state, found.hash) == (4, 4, b"x", "h")
 
 
-def test_a_cursor_never_passes_the_newest_record(journal: Journal) -> None:
+def test_a_cursor_never_passes_the_newest_record(open_journal: Open) -> None:
+    journal = open_journal()
     journal.register("store")
-    journal.advance("store", 10**9).result()
+    journal.advance("store", 10**9, keep_from=10**9).result()
+    found = journal.consumer("store")
+    assert found is not None
+    assert (found.position, found.keep_from) == (0, 0)
     journal.append(batch(0)).result()
+    journal.close()  # saves the identity state: only the store holds the record now
+    journal = open_journal()
+    journal.tick(1).result()
     assert values(journal) == [0.0]
 
 
