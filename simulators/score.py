@@ -67,7 +67,8 @@ def score(
     Args:
         truth: what was sent, made and broken.
         stored: `site/area/line/machine/signal` → columns `time` (ns), `value`, `status` of that signal in the store.
-        findings: every finding, as its first revision or its newest, with `raised` or `time` (ns).
+        findings: every finding, any revision of it. It was raised at the end of its `part`, which all revisions keep;
+            the `time` (ns) of a revision is when its state changed, and counts only where no part is known.
         verdicts: the newest verdict of every part.
         committed: readings of the truth's signals that the journal took.
     """
@@ -94,22 +95,24 @@ def _faults(truth: Truth, alarms: Sequence[Mapping[str, Any]]) -> FaultScore:
     parts: dict[str, list[PartLine]] = {}
     for part in truth.parts:
         parts.setdefault(part.place, []).append(part)
+    made_at = {(part.place, part.id): part.end - 1 for part in truth.parts}
+    raised = [made_at.get((_path(a["place"]), a.get("part", "")), a["time"]) for a in alarms]
     explained: set[int] = set()
     delays: list[int] = []
     for fault in truth.faults:
         made = parts.get(fault.place, [])
         end = _end_with_grace(fault, made)
         hits = [
-            (i, alarm["time"])
+            (i, raised[i])
             for i, alarm in enumerate(alarms)
             if _path(alarm["place"]) == fault.place
             and alarm["signal"] in fault.signals
-            and fault.start <= alarm["time"] <= end
+            and fault.start <= raised[i] <= end
         ]
         explained.update(i for i, _ in hits)
         if hits:
             first = min(time for _, time in hits)
-            delays.append(sum(fault.start <= part.start and part.end <= first for part in made))
+            delays.append(sum(fault.start <= part.start and part.end - 1 <= first for part in made))
     return FaultScore(
         injected=len(truth.faults),
         found=len(delays),
