@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -28,7 +29,7 @@ NODE_MODULES = HERE.parent.parent / "tests" / "interop" / "node_modules"
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+        return int(s.getsockname()[1])
 
 
 def wait_for_port(port: int) -> None:
@@ -43,7 +44,7 @@ def wait_for_port(port: int) -> None:
     raise SystemExit(f"nothing listens on port {port}")
 
 
-def measure_naive(url: str, influx: str, arguments: argparse.Namespace, folder: Path) -> dict:
+def measure_naive(url: str, influx: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     command = [
         sys.executable,
         str(HERE / "naive.py"),
@@ -56,15 +57,17 @@ def measure_naive(url: str, influx: str, arguments: argparse.Namespace, folder: 
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=arguments.seconds + 120)
     if done.returncode:
         raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-def measure_ours(url: str, influx: str, arguments: argparse.Namespace, folder: Path) -> dict:
+def measure_ours(url: str, influx: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     (folder / "token").write_text("t")
     (folder / "token").chmod(0o600)
     lines = ['[agent]\nname = "benchmark"\ndata = "data"\nhttp = ""\n']
     lines.append(
-        f'[[store]]\nkind = "influxdb"\nurl = "{influx}"\napi = "v2"\norg = "o"\nbucket = "telemetry"\ntoken_file = "token"\n'
+        f'[[store]]\nkind = "influxdb"\nurl = "{influx}"\napi = "v2"\n'
+        'org = "o"\nbucket = "telemetry"\ntoken_file = "token"\n'
     )
     lines.append(
         f'[[source]]\nkind = "opcua"\nmachine = "load"\nurl = "{url}"\nsecurity = "none"\ninterval = "100ms"\n'

@@ -13,19 +13,24 @@ import sys
 import time
 from pathlib import Path
 
-from asyncua import Client
-from influxdb_client import InfluxDBClient, Point, WriteOptions
+from asyncua.client.client import Client
+from asyncua.common.node import Node
+from asyncua.common.subscription import DataChangeNotif
+from influxdb_client.client.influxdb_client import InfluxDBClient
+from influxdb_client.client.write.point import Point
+from influxdb_client.client.write_api import WriteApi, WriteOptions
 
 
 class Handler:
-    def __init__(self, db: sqlite3.Connection, write) -> None:
+    def __init__(self, db: sqlite3.Connection, write: WriteApi) -> None:
         self.db, self.write, self.values = db, write, 0
 
-    def datachange_notification(self, node, value, data) -> None:
+    def datachange_notification(self, node: Node, value: float, data: DataChangeNotif) -> None:
         stamp = data.monitored_item.Value.SourceTimestamp
         name = node.nodeid.Identifier
         self.db.execute("INSERT INTO reading VALUES (?, ?, ?)", (name, stamp.timestamp(), value))
-        point = Point("telemetry").tag("machine", "load").tag("signal", name).field("value", value).time(stamp)
+        point = Point("telemetry").tag("machine", "load").tag("signal", name)  # type: ignore[no-untyped-call]  # the client has no types here
+        point.field("value", value).time(stamp)  # same
         self.write.write(bucket="telemetry", record=point)
         self.values += 1
 
