@@ -37,7 +37,8 @@ def child(out, sent, acked):
         os.write(out, ("".join(f"s{n}\\n" for n in numbers)).encode())
         rows = np.repeat(np.array(numbers), 3)
         batch = Batch.of(np.tile(np.array(signals, np.uint32), len(numbers)), rows * 10 + 1, rows.astype(float))
-        delivery = Delivery("broker", np.array([n % 65536 for n in numbers], np.uint16), np.array(numbers, np.uint64) * 7919,
+        ids = np.array([n % 65536 for n in numbers], np.uint16)
+        delivery = Delivery("broker", ids, np.array(numbers, np.uint64) * 7919,
                             np.array([n < sent for n in numbers]), np.arange(0, len(rows), 3, dtype=np.uint32))
         future = journal.append(batch, delivery=delivery)
         future.add_done_callback(lambda f, numbers=numbers: f.exception() or
