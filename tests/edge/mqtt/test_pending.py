@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from edge.sources.mqtt.pending import Pending
 
-
 steady = settings(deadline=None)  # a slow machine is no fault
 
 

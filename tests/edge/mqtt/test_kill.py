@@ -1,0 +1,107 @@
+"""`kill -9` of the process that reads: what it had not on disk comes again to the next one, in the same session."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from edge.sources.base import SourceContext
+
+TOPIC = "fieldlab/drachten/shavers/3/printer-1/nozzle"
+
+# Keeps values below 50, and never says that a later one is on disk; prints session, readings and what is in flight.
+CHILD = """
+import asyncio, sys
+from concurrent.futures import Future
+from pathlib import Path
+from edge.sources.base import SourceContext
+from edge.sources.mqtt import KIND
+from edge.sources.mqtt.config import MqttConfig
+from fieldlab.model import SignalTable
+
+class Sink:
+    table = SignalTable()
+    readings = 0
+    session = ""
+    def index(self, key, guarantee="end-to-end"):
+        return self.table.index(key)
+    def append(self, batch, *, delivery=None, overflow=None):
+        future = Future()
+        if batch.value.max() < 50:
+            future.set_result(None)
+        self.session = delivery.session
+        self.readings += len(batch)
+        return future
+
+async def main():
+    sink = Sink()
+    config = MqttConfig(url=sys.argv[1], username=sys.argv[2], password_file=Path(sys.argv[3]))
+    place = {"site": "s", "area": "a", "line": "l"}
+    context = SourceContext(name="mqtt-0", agent="line-3", index=0, data=Path(sys.argv[4]), **place)
+    source = KIND.create(config, context, sink)
+    task = asyncio.create_task(source.run(asyncio.Event()))
+    while not task.done():
+        status = source.status()
+        print(sink.session or "-", sink.readings, status.counters["in_flight"], int(source._subscriptions.answered), flush=True)
+        await asyncio.sleep(0.02)
+    await task
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """`spawn(*arguments)` runs CHILD in a process of its own."""
+    made: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", CHILD, *map(str, arguments)]
+        made.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+        return made[-1]
+
+    yield start
+    for process in made:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def test_kill(
+    mosquitto: Any,
+    spawn: Any,
+    context: SourceContext,
+    run: Any,
+    sink: Any,
+    publisher: Any,
+    payload: Any,
+    wait_until: Any,
+) -> None:
+    broker = mosquitto()
+    child = spawn(broker.url, broker.user, broker.password_file, context.data)
+
+    def until(readings: int, in_flight: int) -> str:
+        for line in child.stdout:
+            found = line.split()
+            if len(found) == 4 and found[1:] == [str(readings), str(in_flight), "1"]:
+                return str(found[0])
+        raise AssertionError("the child ended")
+
+    until(0, 0)  # subscribed
+    publish = publisher(broker).send
+    publish(TOPIC, *(payload(float(i), i) for i in range(50)))
+    session = until(50, 0)
+    publish(TOPIC, *(payload(float(i), i) for i in range(50, 100)))
+    until(100, 50)
+    child.kill()
+    child.wait()
+
+    run(broker, sink)
+    publish(TOPIC, payload(100.0, 100))
+    wait_until(lambda: len(sink.values()) >= 51)
+    assert sink.values() == [float(i) for i in range(50, 101)]
+    assert [redelivered for _, _, redelivered in sink.deliveries()] == [True] * 50 + [False]
+    assert {call.delivery.session for call in sink.calls} == {session}
