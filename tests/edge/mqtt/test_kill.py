@@ -43,8 +43,8 @@ async def main():
     source = KIND.create(config, context, sink)
     task = asyncio.create_task(source.run(asyncio.Event()))
     while not task.done():
-        status = source.status()
-        print(sink.session or "-", sink.readings, status.counters["in_flight"], int(source._subscriptions.answered), flush=True)
+        in_flight, ready = source.status().counters["in_flight"], int(source._subscriptions.answered)
+        print(sink.session or "-", sink.readings, in_flight, ready, flush=True)
         await asyncio.sleep(0.02)
     await task
 
