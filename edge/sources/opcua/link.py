@@ -1,7 +1,6 @@
 """A connection to one server: endpoint, security, session, and the renewal of its channel."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any, Final
@@ -194,5 +193,6 @@ def reason(error: BaseException, config: OpcuaConfig) -> str:  # noqa: PLR0911  
 
 async def gone(link: Link, seconds: float) -> None:
     """Wait `seconds`, or raise what ended the session."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.shield(link.session.lost), seconds)
+    done, _ = await asyncio.wait({link.session.lost}, timeout=seconds)
+    for lost in done:
+        lost.result()

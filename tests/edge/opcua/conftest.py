@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -117,6 +118,7 @@ class Interop:
     def __init__(self, node_modules: Path, folder: Path, port: int, **options: Any) -> None:
         self.url = f"opc.tcp://127.0.0.1:{port}/interop"
         self.uri = "urn:fieldlab:interop"
+        self.prefix = ""
         self._modules = node_modules
         self._folder = folder
         self.options = {"port": port, "pki": str(folder / "pki"), **options}
@@ -194,6 +196,38 @@ class Interop:
             self.process = None
 
 
+class Share:
+    """A test's own variables on the server that all tests share: names get a prefix on the way there."""
+
+    def __init__(self, server: Interop, number: int, variables: dict[str, Any]) -> None:
+        self.server = server
+        self.url = server.url
+        self.uri = server.uri
+        self.prefix = f"t{number}."
+        for name, what in variables.items():
+            self.ask("add", name=name, **what)
+
+    def send(self, command: str, **rest: Any) -> None:
+        if "name" in rest:
+            rest["name"] = self.prefix + rest["name"]
+        if "names" in rest:
+            rest["names"] = [self.prefix + name for name in rest["names"]]
+        self.server.send(command, **rest)
+
+    def ask(self, command: str, **rest: Any) -> dict[str, Any]:
+        self.send(command, **rest)
+        return self.server.answer()
+
+    def produced(self, name: str | None = None) -> list[tuple[str, int, Any, int]]:
+        ours = [
+            (n.removeprefix(self.prefix), *rest) for n, *rest in self.server.produced() if n.startswith(self.prefix)
+        ]
+        return [(n, t, value, status) for n, t, value, status in ours if name in (None, n)]
+
+    def unacknowledged(self) -> list[int]:
+        return self.server.unacknowledged()
+
+
 class Running:
     """A source in a thread."""
 
@@ -235,11 +269,30 @@ def bind(table: dict[str, Any]) -> OpcuaConfig:
     return msgspec.convert(table, OpcuaConfig, dec_hook=custom)
 
 
+@pytest.fixture(scope="session")
+def shared(
+    node_opcua: Path, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
+) -> Iterator[Callable[[dict[str, Any]], Share]]:
+    """`shared(variables)` adds variables to one server, which starts in 2 s of CPU and so is started once."""
+    servers: list[Interop] = []
+    numbers = itertools.count()
+
+    def make(variables: dict[str, Any]) -> Share:
+        if not servers:
+            servers.append(Interop(node_opcua, tmp_path_factory.mktemp("shared"), free_port()))
+            servers[0].start()
+        return Share(servers[0], next(numbers), variables)
+
+    yield make
+    for server in servers:
+        server.kill()
+
+
 @pytest.fixture
 def interop(
     node_opcua: Path, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
 ) -> Iterator[Callable[..., Interop]]:
-    """`interop(**options)` starts a node-opcua server; see server.js."""
+    """`interop(**options)` starts a node-opcua server of the test's own; see server.js."""
     running: list[Interop] = []
 
     def make(**options: Any) -> Interop:
@@ -283,8 +336,10 @@ def context(tmp_path: Path) -> SourceContext:
 def table() -> Callable[..., OpcuaConfig]:
     """`table(server, names, **keys)`: the configuration of a source that reads these variables."""
 
-    def make(server: Interop, names: Sequence[str | dict[str, Any]], **keys: Any) -> OpcuaConfig:
-        signals = [{"node": f"nsu={server.uri};s={n}", "name": n} if isinstance(n, str) else n for n in names]
+    def make(server: Interop | Share, names: Sequence[str | dict[str, Any]], **keys: Any) -> OpcuaConfig:
+        signals = [
+            {"node": f"nsu={server.uri};s={server.prefix}{n}", "name": n} if isinstance(n, str) else n for n in names
+        ]
         defaults = {
             "kind": "opcua", "url": server.url, "machine": "cnc-07", "security": "none", "interval": "20ms",
             "sampling": "0ms", "keep_alive": "500ms", "retry_missing": "300ms", "queue": 1000,

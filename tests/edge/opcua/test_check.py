@@ -33,9 +33,9 @@ def test_a_healthy_server(interop: Any, table: Any, context: Any) -> None:
     assert (after["subscriptions"], after["sessions"], after["orphans"]) == ([], 0, 0)
 
 
-def test_what_would_not_work(interop: Any, table: Any, context: Any) -> None:
-    server = interop(
-        variables={
+def test_what_would_not_work(shared: Any, table: Any, context: Any) -> None:
+    server = shared(
+        {
             "a": {"type": "Double", "value": 1.25},
             "bad": {"type": "Double", "value": 0, "status": "BadSensorFailure"},
         }
@@ -53,14 +53,15 @@ def test_what_would_not_work(interop: Any, table: Any, context: Any) -> None:
     assert any("without security" in line.text for line in lines)
 
 
-def test_an_index_in_a_node_is_warned_of(interop: Any, table: Any, context: Any) -> None:
-    server = interop(variables={"a": {"type": "Double", "value": 1}})
-    lines = run(table(server, [{"name": "a", "node": "ns=2;s=a"}]), context)
+def test_an_index_in_a_node_is_warned_of(shared: Any, table: Any, context: Any) -> None:
+    server = shared({"a": {"type": "Double", "value": 1}})
+    lines = run(table(server, [{"name": "a", "node": f"ns=2;s={server.prefix}a"}]), context)
     assert any(line.level == "warn" and "nsu=URI" in line.text for line in lines)
 
 
 def test_a_dead_server(table: Any, context: Any, free_port: Any) -> None:
     class Dead:
+        prefix = ""
         uri = "urn:x"
         url = f"opc.tcp://127.0.0.1:{free_port()}"
 

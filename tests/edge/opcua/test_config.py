@@ -37,7 +37,9 @@ def test_the_sample_is_a_whole_configuration(sink: Any) -> None:
         "drachten/shavers/3/cnc-07/coolant_temperature",
     ]
     assert known[0].info.usl == 95.0
-    assert known[2].map == known[2].info.states == {"0": "idle", "1": "running", "2": "fault"}
+    state = msgspec.structs.replace(found.signal[0], map={"0": "idle"}, scale=0.1)
+    (mapped,) = declared(msgspec.structs.replace(found, signal=(state,)), CONTEXT)
+    assert (mapped.map, mapped.info.states, mapped.scale) == ({"0": "idle"}, {"0": "idle"}, 0.1)
     assert found.signal[1].sampling == 1.0
     assert KIND.create(found, CONTEXT, sink).status().error == "not connected yet"
 

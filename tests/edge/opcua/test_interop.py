@@ -30,9 +30,9 @@ SCALARS = {
 
 
 def test_every_type_arrives_with_its_own_time(
-    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+    shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
 ) -> None:
-    server = interop(variables={n: {"type": t, "value": v} for n, (t, v, _) in SCALARS.items()})
+    server = shared({n: {"type": t, "value": v} for n, (t, v, _) in SCALARS.items()})
     run_source(table(server, list(SCALARS)), sink)
     wait_until(lambda: len(sink.readings()) == len(SCALARS), what="one reading a signal")
     times = {name: time for name, time, _, _ in server.produced()}
@@ -43,10 +43,10 @@ def test_every_type_arrives_with_its_own_time(
 
 
 def test_arrays_statuses_and_what_cannot_be_kept(
-    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+    shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
 ) -> None:
-    server = interop(
-        variables={
+    server = shared(
+        {
             "array": {"type": "Double", "value": [1.0, "NaN", 3.0]},
             "matrix": {"type": "Int32", "value": [1, 2, 3, 4], "dimensions": [2, 2]},
             "texts": {"type": "String", "value": ["a", "b"]},
@@ -82,10 +82,10 @@ def test_arrays_statuses_and_what_cannot_be_kept(
 
 @pytest.mark.parametrize("security", ["none", "Basic256Sha256/SignAndEncrypt", "Aes256_Sha256_RsaPss/SignAndEncrypt"])
 def test_a_fast_counter_arrives_exactly_once(
-    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, security: Any
+    shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, security: Any
 ) -> None:
     names = [f"v{i}" for i in range(50)]
-    server = interop(variables={n: {"type": "Double", "value": 0} for n in names})
+    server = shared({n: {"type": "Double", "value": 0} for n in names})
     source = run_source(table(server, names, security=security), sink)
     wait_until(lambda: source.status.signals == 50, what="all items created")
     server.ask("burst", names=names, rounds=100, every=5, type="Double")
@@ -101,9 +101,9 @@ def test_a_fast_counter_arrives_exactly_once(
 
 
 def test_a_missing_node_does_not_stop_the_others(
-    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+    shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
 ) -> None:
-    server = interop(variables={"a": {"type": "Double", "value": 1.5}})
+    server = shared({"a": {"type": "Double", "value": 1.5}})
     names = ["a", "later", {"name": "elsewhere", "node": "nsu=urn:nobody;s=x"}]
     source = run_source(table(server, names), sink)
     wait_until(lambda: sink.readings("a"), what="the good node")
@@ -118,9 +118,9 @@ def test_a_missing_node_does_not_stop_the_others(
 
 
 def test_a_queue_that_overflows_is_counted(
-    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+    shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
 ) -> None:
-    server = interop(variables={"a": {"type": "Double", "value": 0}})
+    server = shared({"a": {"type": "Double", "value": 0}})
     source = run_source(table(server, ["a"], interval="500ms", queue=2), sink)
     wait_until(lambda: source.status.signals == 1 and sink.readings("a"))
     for i in range(1, 20):
@@ -131,10 +131,10 @@ def test_a_queue_that_overflows_is_counted(
 
 
 def test_too_many_signals_are_refused_and_counted(
-    interop: Any, new_sink: Any, table: Any, run_source: Any, wait_until: Any
+    shared: Any, new_sink: Any, table: Any, run_source: Any, wait_until: Any
 ) -> None:
     sink = new_sink(max_series=2)
-    server = interop(variables={"a": {"type": "Double", "value": [1.0, 2.0, 3.0]}, "b": {"type": "Double", "value": 1}})
+    server = shared({"a": {"type": "Double", "value": [1.0, 2.0, 3.0]}, "b": {"type": "Double", "value": 1}})
     source = run_source(table(server, ["a", "b"]), sink)
     wait_until(lambda: source.status.counters["series_refused"] == 2)
     assert [r.name for r in sink.readings()] == ["a[0]", "a[1]"]

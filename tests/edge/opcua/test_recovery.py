@@ -13,17 +13,29 @@ import edge.sources.opcua.session as session_module
 NO_COMMUNICATION = 0x80310000
 
 
+VARIABLES = {"a": {"type": "Double", "value": 1}, "b": {"type": "String", "value": "x"}}
+
+
 @pytest.fixture
 def one(interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any) -> Any:
     """A server with two signals, and a source that reads them."""
-    server = interop(variables={"a": {"type": "Double", "value": 1}, "b": {"type": "String", "value": "x"}})
+    server = interop(variables=VARIABLES)
     source = run_source(table(server, ["a", "b"]), sink)
     wait_until(lambda: len(sink.readings()) == 2)
     return server, source
 
 
-def test_acknowledged_only_after_the_commit(one: Any, sink: Any, wait_until: Any) -> None:
-    server, source = one
+@pytest.fixture
+def gentle(shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any) -> Any:
+    """The same, on the server that all tests share."""
+    server = shared(VARIABLES)
+    source = run_source(table(server, ["a", "b"]), sink)
+    wait_until(lambda: len(sink.readings()) == 2)
+    return server, source
+
+
+def test_acknowledged_only_after_the_commit(gentle: Any, sink: Any, wait_until: Any) -> None:
+    server, source = gentle
     wait_until(lambda: not server.unacknowledged(), what="what is committed is acknowledged")
     sink.hold()
     acknowledged = source.status.counters["acknowledged"]
@@ -45,20 +57,20 @@ def test_acknowledged_only_after_the_commit(one: Any, sink: Any, wait_until: Any
 
 
 def test_a_full_journal_holds_the_server_back_and_loses_nothing(
-    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, monkeypatch: Any
+    shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(session_module, "MAX_PENDING", 3)
-    server = interop(variables={"a": {"type": "Double", "value": 0}})
-    source = run_source(table(server, ["a"], lifetime="2s", keep_alive="200ms"), sink)
+    server = shared({"a": {"type": "Double", "value": 0}})
+    source = run_source(table(server, ["a"], interval="50ms", lifetime="2400ms", keep_alive="800ms"), sink)
     wait_until(lambda: sink.readings("a"))
     sink.hold()
-    server.ask("burst", names=["a"], rounds=150, every=20, type="Double")  # 3 s: longer than the lifetime
+    server.ask("burst", names=["a"], rounds=200, every=20, type="Double")  # 4 s: longer than the lifetime
     assert source.status.counters["pending"] <= 3 + 4
     assert source.status.connected
-    assert len(sink.readings("a")) < 100
+    assert len(sink.readings("a")) < 150
     sink.release()
     expected = Counter(t for _, t, _, _ in server.produced("a"))
-    wait_until(lambda: len(sink.readings("a")) >= 151)
+    wait_until(lambda: len(sink.readings("a")) == 201)
     assert Counter(r.time for r in sink.readings("a")) == expected
     assert source.status.counters["reconnects"] == 0
 
@@ -111,6 +123,7 @@ def test_a_server_that_accepts_and_never_answers(
     port = free_port()
 
     class Deaf:
+        prefix = ""
         uri = "urn:x"
         url = f"opc.tcp://127.0.0.1:{port}/x"
 
@@ -121,8 +134,8 @@ def test_a_server_that_accepts_and_never_answers(
     assert sink.readings() == [], "nothing was connected, so nothing was lost"
 
 
-def test_a_node_that_vanishes_and_returns(one: Any, sink: Any, wait_until: Any) -> None:
-    server, source = one
+def test_a_node_that_vanishes_and_returns(gentle: Any, sink: Any, wait_until: Any) -> None:
+    server, source = gentle
     server.ask("remove", name="a")
     wait_until(lambda: "cnc-07/a" in source.status.missing, what="the vanished node is reported")
     assert source.status.connected
