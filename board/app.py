@@ -39,10 +39,10 @@ def routes(
         reader: the store to show; called in a thread, one call at a time.
         status: the agent's health as JSON can hold it; called in the same thread.
         hosts: names that the Host header may hold besides loopback ones.
-        closing: becomes true when the server stops; the event streams then end within a second. Without it an open
-            page would keep a stopping server waiting.
+        closing: becomes true when the server stops: no reading starts any more, and the event streams end within about a
+            second, after a reading under way. Without it an open page would keep a stopping server waiting.
     """
-    board = _Board(Hub(reader, status), closing)
+    board = _Board(Hub(reader, status, closing), closing)
     guard = [Middleware(Guard, hosts=hosts)]
     return [
         Route("/", board.page, middleware=guard),
@@ -98,6 +98,7 @@ class _Board:
                 snapshot = await self._hub.fresh(_TICK)
                 yield _tick(snapshot, seen)
                 await asyncio.sleep(max(0.05, _TICK - (time.monotonic() - began)))
+            await self._hub.idle()  # whoever closes us closes the store next
         finally:
             self._streams -= 1
 

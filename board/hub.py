@@ -49,8 +49,11 @@ class Snapshot(msgspec.Struct, frozen=True):
 class Hub:
     """Refreshes the snapshot in a thread when somebody asks and it is due. Belongs to one event loop."""
 
-    def __init__(self, reader: Reader, status: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, reader: Reader, status: Callable[[], Mapping[str, Any]], closing: Callable[[], bool] = lambda: False
+    ) -> None:
         self._reader = reader
+        self._closing = closing
         self._status = status
         self._charts = Charts()
         self._latest = LatestReadings()
@@ -65,11 +68,16 @@ class Hub:
 
     async def fresh(self, wait: float) -> Snapshot:
         """The newest snapshot; starts a refresh when due and waits for it, `wait` seconds at most."""
-        if self._task is None and time.monotonic() >= self._due:
+        if self._task is None and time.monotonic() >= self._due and not self._closing():
             self._task = asyncio.create_task(self._refresh())
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=wait)
         return self._snapshot
+
+    async def idle(self) -> None:
+        """Wait until nothing is being read, so that the store can be closed."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
 
     async def _refresh(self) -> None:
         began = time.monotonic()
