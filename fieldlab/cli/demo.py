@@ -199,8 +199,8 @@ def configuration(ready: dict[str, Any], *, port: int) -> str:
         f"area = {_text(area)}",
         f"line = {_text(line)}",
     ]
-    for machine in machines:
-        lines += _source(machine, ready)
+    lines += _opcua_source([m for m in machines if m["protocol"] == "opcua"], ready["opcua"])
+    lines += _mqtt_source([m for m in machines if m["protocol"] == "mqtt"], ready)
     for machine in machines:
         for s in machine["signals"]:
             if s["per_part"] == "iid":
@@ -216,25 +216,29 @@ def configuration(ready: dict[str, Any], *, port: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _source(machine: dict[str, Any], ready: dict[str, Any]) -> list[str]:
-    if machine["protocol"] == "opcua":
-        lines = [
-            "",
-            "[[source]]",
-            'kind = "opcua"',
-            f"machine = {_text(machine['name'])}",
-            f"url = {_text(ready['opcua'])}",
-        ]
+def _opcua_source(machines: list[dict[str, Any]], url: str) -> list[str]:
+    """One source for all machines behind one server: one session, one subscription."""
+    if not machines:
+        return []
+    lines = ["", "[[source]]", 'kind = "opcua"', f"machine = {_text(machines[0]['name'])}", f"url = {_text(url)}"]
+    for machine in machines:
         for s in machine["signals"]:
-            lines += ["[[source.signal]]", f"name = {_text(s['name'])}", f"node = {_text(s['node'])}", *_known(s)]
-        return lines
-    lines = ["", "[[source]]", 'kind = "mqtt"', f"url = {_text(ready['mqtt'])}"]
-    lines += [f"username = {_text(ready['user'])}", f"password_file = {_text(ready['password_file'])}"]
-    topic = f"fieldlab/{machine['place']}/+"
+            lines += ["[[source.signal]]", f"machine = {_text(machine['name'])}", f"name = {_text(s['name'])}"]
+            lines += [f"node = {_text(s['node'])}", *_known(s)]
+    return lines
+
+
+def _mqtt_source(machines: list[dict[str, Any]], ready: dict[str, Any]) -> list[str]:
+    if not machines:
+        return []
+    topics = [f"fieldlab/{machine['place']}/+" for machine in machines]
     protocol = "3.1.1" if ready["broker"] == "amqtt" else "5"
-    lines += [f"topics = [{_text(topic)}]", f"protocol = {_text(protocol)}"]
-    for s in machine["signals"]:
-        lines += ["[[signal]]", f"match = {_text(machine['name'] + '/' + s['name'])}", *_known(s)]
+    lines = ["", "[[source]]", 'kind = "mqtt"', f"url = {_text(ready['mqtt'])}", f"topics = {json.dumps(topics)}"]
+    lines += [f"username = {_text(ready['user'])}", f"password_file = {_text(ready['password_file'])}"]
+    lines += [f"protocol = {_text(protocol)}"]
+    for machine in machines:
+        for s in machine["signals"]:
+            lines += ["", "[[signal]]", f"match = {_text(machine['name'] + '/' + s['name'])}", *_known(s)]
     return lines
 
 
@@ -244,7 +248,7 @@ def _known(s: dict[str, Any]) -> list[str]:
 
 
 def _charts(signal_path: str) -> list[str]:
-    """An individuals and an EWMA chart, designed for one false alarm in 5,000 parts each: a short demo shows none."""
+    """An individuals and an EWMA chart, each designed for one false alarm in 20,000 parts: the hall has 14 charts."""
     lines = []
     for kind in ("individuals", "ewma"):
         name = f"{signal_path.replace('/', ' ')} {kind}"
@@ -255,7 +259,7 @@ def _charts(signal_path: str) -> list[str]:
             f"kind = {_text(kind)}",
             f"signals = [{_text(signal_path)}]",
         ]
-        lines += ["baseline = 30", "arl0 = 5000"]
+        lines += ["baseline = 30", "arl0 = 20000"]
     return lines
 
 
