@@ -29,18 +29,18 @@ _TICK = 1.0  # seconds between two signs of life
 def routes(
     reader: Reader,
     status: Callable[[], Mapping[str, Any]],
+    closing: Callable[[], bool] = lambda: False,
     *,
     hosts: Collection[str] = (),
-    closing: Callable[[], bool] = lambda: False,
 ) -> list[BaseRoute]:
     """The board: `/`, `/static/…`, `/api/…` and the event stream `/api/events`.
 
     Args:
         reader: the store to show; called in a thread, one call at a time.
         status: the agent's health as JSON can hold it; called in the same thread.
-        hosts: names that the Host header may hold besides loopback ones.
-        closing: becomes true when the server stops: no reading starts any more, and the event streams end within about a
+        closing: becomes true when the server stops: no reading starts any more, and the event streams end within a
             second, after a reading under way. Without it an open page would keep a stopping server waiting.
+        hosts: names that the Host header may hold besides loopback ones.
     """
     board = _Board(Hub(reader, status, closing), closing)
     guard = [Middleware(Guard, hosts=hosts)]

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -46,6 +47,19 @@ class Shop:
         self.reader: Reader = reader
         self.status: dict[str, Any] = {}
         self._position = 0
+
+    def close(self) -> None:
+        """Close the store, also under a reading: DuckDB refuses while one runs, and none starts after the first try."""
+        until = time.monotonic() + 20
+        while True:
+            try:
+                self.store.close()
+            except duckdb.Error:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.01)  # between two tries
+            else:
+                return
 
     def write(self, *rows: Row) -> None:
         """Store rows, as a forwarder would."""
@@ -105,7 +119,7 @@ def _shop(folder: Path) -> Iterator[Shop]:
     try:
         yield shop
     finally:
-        shop.store.close()
+        shop.close()
 
 
 @contextmanager

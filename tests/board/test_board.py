@@ -334,7 +334,7 @@ def test_says_when_it_is_stale_and_comes_back_by_itself(shop: Any, serve: Any, l
 
 
 def test_says_when_the_store_cannot_be_read(page: Page, shop: Any) -> None:
-    shop.store.close()
+    shop.close()
     expect(page.locator("#banner")).to_contain_text("The store cannot be read")
     expect(page.locator("#finding-list > li")).to_have_count(3)
 
