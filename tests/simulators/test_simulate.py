@@ -1,6 +1,7 @@
 """`fieldlab simulate` as a program: its events, its truth, and how it ends."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from simulators.truth import read_truth
@@ -146,6 +148,20 @@ def test_the_end_of_standard_input_ends_a_held_one(simulate: Callable[..., Progr
     assert (ready["mqtt"], ready["user"]) == (None, None), "a scenario without MQTT needs no broker"
     program.close_stdin()
     assert program.end() == 0, program.errors()
+
+
+def test_a_killed_one_takes_its_broker_along(
+    simulate: Callable[..., Program], require: Callable[[str, str], str], wait_until: Callable[..., Any]
+) -> None:
+    require("mosquitto", "mosquitto")
+    program = simulate("hall", "--hold", "--json", "--broker", "mosquitto")
+    folder = Path(program.event()["password_file"]).parent
+    (broker,) = psutil.Process(program.process.pid).children()
+    try:
+        program.process.kill()
+        wait_until(lambda: not broker.is_running() or broker.status() == psutil.STATUS_ZOMBIE, what="the broker ends")
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_it_publishes_to_a_broker_that_it_is_given(
