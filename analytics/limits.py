@@ -140,7 +140,7 @@ def _falling_root(f: Callable[[float], float], low: float, high: float) -> float
     for _ in range(60):
         middle = (low * f_high - high * f_low) / (f_high - f_low)
         value = f(middle)
-        if abs(value) < 1e-5:
+        if abs(value) < 3e-5:
             return middle
         if value > 0:
             low, f_low, f_high = middle, value, 0.5 * f_high
@@ -156,12 +156,12 @@ def _estimation_error(n: int) -> tuple[Floats, Floats, Floats]:
     """Nodes and weights: error of the mean and estimated sigma, in true sigmas, for a baseline of n normal values."""
     if n == 0:
         return np.zeros(1), np.ones(1), np.ones(1)
-    x, mean_weight = np.polynomial.hermite_e.hermegauss(8)
+    x, mean_weight = np.polynomial.hermite_e.hermegauss(6)
     positive = x > 0  # charts are symmetric: half the nodes do
     error, mean_weight = x[positive] / math.sqrt(n), mean_weight[positive]
     nu = n - 1
-    half = 5.5 / math.sqrt(2 * nu)
-    y, spread_weight = np.polynomial.legendre.leggauss(12)
+    half = 5.0 / math.sqrt(2 * nu)
+    y, spread_weight = np.polynomial.legendre.leggauss(14)
     low, high = max(1 - half, 0.02), 1 + half
     s = 0.5 * (low + high) + 0.5 * (high - low) * y
     log_density = (nu - 1) * np.log(s) - 0.5 * nu * s * s

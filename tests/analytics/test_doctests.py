@@ -1,0 +1,15 @@
+"""The examples in the docstrings print what they say."""
+
+import doctest
+from importlib import import_module
+
+import pytest
+
+MODULES = ["arl", "distributions", "limits", "charts.individuals", "charts.ewma"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name: str) -> None:
+    found = doctest.testmod(import_module(f"analytics.{name}"))
+    assert found.attempted > 0
+    assert found.failed == 0
