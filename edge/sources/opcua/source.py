@@ -16,9 +16,10 @@ from edge.sources.opcua.config import OpcuaConfig, declared
 from edge.sources.opcua.counters import Counters
 from edge.sources.opcua.link import Link, gone, open_link, reason
 from edge.sources.opcua.nodes import NodeAddress
+from edge.sources.opcua.receiver import Receiver, SubscriptionLostError
 from edge.sources.opcua.session import Acknowledgements
 from edge.sources.opcua.signals import SignalMap
-from edge.sources.opcua.subscription import Feed, Receiver, SubscriptionLostError
+from edge.sources.opcua.subscription import Feed
 from fieldlab.errors import FieldlabError
 from fieldlab.model import Batch
 from fieldlab.model.status import BAD_NO_COMMUNICATION

@@ -11,9 +11,9 @@ from asyncua.ua.ua_binary import struct_to_binary
 from edge.sources.base import SourceContext
 from edge.sources.opcua.config import OpcuaConfig, OpcuaSignal, declared
 from edge.sources.opcua.counters import Counters
+from edge.sources.opcua.receiver import Receiver, SubscriptionLostError
 from edge.sources.opcua.session import PublishSession
 from edge.sources.opcua.signals import SignalMap
-from edge.sources.opcua.subscription import Receiver, SubscriptionLostError
 
 CONTEXT = SourceContext(name="opcua-0", agent="a", index=0, site="s", area="a", line="l", data=Path("data"))
 
