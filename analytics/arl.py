@@ -52,8 +52,7 @@ def ewma_arl(lam: float, width: ArrayLike, shift: ArrayLike = 0.0, *, nodes: int
     to, start = points[..., None, :], points[..., :, None]
     density = normal_pdf((to - (1 - lam) * start) / lam - d[..., None, None]) / lam
     kernel = density * (h[..., None] * weight)[..., None, :]
-    ones = np.ones((*points.shape, 1))
-    lengths = np.linalg.solve(np.eye(count) - kernel, ones)[..., 0]
+    lengths = _lengths(kernel)
     first = normal_pdf(points / lam - d[..., None]) / lam * h[..., None] * weight
     return np.asarray(1.0 + np.sum(first * lengths, axis=-1))
 
@@ -77,12 +76,30 @@ def run_rules_arl(mask: int, unit: ArrayLike = 1.0, shift: ArrayLike = 0.0) -> F
     chance = np.concatenate([below[..., :1], np.diff(below, axis=-1), normal_cdf(-edges[..., -1:])], axis=-1)
     leads_to = _chain(mask)
     size = len(leads_to)
-    moves = np.zeros((len(_ZONES), size, size))
-    state, zone = np.nonzero(leads_to >= 0)
-    moves[zone, state, leads_to[state, zone]] = 1.0
-    stay = (chance @ moves.reshape(len(_ZONES), -1)).reshape(*u.shape, size, size)
-    lengths = np.linalg.solve(np.eye(size) - stay, np.ones((*u.shape, size, 1)))
-    return np.asarray(lengths[..., 0, 0])
+    stay = np.zeros((*u.shape, size, size))
+    for zone in range(len(_ZONES)):
+        state = np.flatnonzero(leads_to[:, zone] >= 0)
+        stay[..., state, leads_to[state, zone]] += chance[..., zone, None]
+    return np.asarray(_lengths(stay)[..., 0])
+
+
+def _lengths(stay: Floats) -> Floats:
+    """Solve (I - stay) x = 1, for stacked matrices whose rows sum to less than one.
+
+    Gauss without pivoting, which such matrices do not need. LAPACK would be shorter, but its last bits depend on its
+    build and its number of threads, and its threads fight with an agent's other work.
+    """
+    size = stay.shape[-1]
+    a = np.concatenate([np.eye(size) - stay, np.ones((*stay.shape[:-1], 1))], axis=-1)
+    for i in range(size - 1):
+        below = np.flatnonzero(np.any(a[..., i + 1 :, i] != 0, axis=tuple(range(a.ndim - 2)))) + i + 1
+        if len(below):
+            factor = a[..., below, i] / a[..., i, None, i]
+            a[..., below, i + 1 :] -= factor[..., None] * a[..., i, None, i + 1 :]
+    x = np.empty(stay.shape[:-1])
+    for i in range(size - 1, -1, -1):
+        x[..., i] = (a[..., i, -1] - np.sum(a[..., i, i + 1 : -1] * x[..., i + 1 :], axis=-1)) / a[..., i, i]
+    return x
 
 
 @lru_cache(maxsize=16)

@@ -36,10 +36,10 @@ def t_upper_tail(x: float, nu: float) -> float:
 
     Abramowitz & Stegun 26.7.1 and 26.5.8 (continued fraction, evaluated by Lentz's method).
     """
-    if x == 0:
-        return 0.5
     z = nu / (nu + x * x)
     a, b = 0.5 * nu, 0.5
+    if z == 1.0:
+        return 0.5
     if z < (a + 1) / (a + b + 2):
         return 0.5 * _beta_fraction(z, a, b)
     return 0.5 * (1 - _beta_fraction(1 - z, b, a))
@@ -52,6 +52,8 @@ def t_quantile(p: float, nu: float) -> float:
     2.2281
     """
     tail = 1 - p
+    if tail == 0.5:
+        return 0.0
     low, high = 0.0, 1.0
     while t_upper_tail(high, nu) > tail:
         low, high = high, 2 * high

@@ -185,7 +185,8 @@ class PartFlow:
         versions: dict[str, int] = {}
         for runner, channel in self.charts.get(m, ()):
             limits = runner.limits[channel]
-            versions[runner.name] = max(versions.get(runner.name, 0), 0 if limits is None else limits.version)
+            frozen = limits is not None and limits.time <= end  # other charts may be ahead of this part already
+            versions[runner.name] = max(versions.get(runner.name, 0), limits.version if limits and frozen else 0)
         verdict = Verdict(
             time=end, place=tracker.place, id=part.id, verdict=opinion.verdict, score=opinion.score,
             reasons=opinion.reasons[:MOST_REASONS], start=part.start, features=features,

@@ -1,8 +1,8 @@
 """The verdict of a part: fail, suspect or pass, with ranked reasons in words.
 
-Fail: a characteristic with specification limits is outside them. It is the charted feature, where a chart with a value a
-part names the signal (mean, last, min or max); else any Good reading counts. Suspect: a chart alarmed on this part's
-own value, an alarm was open on the machine while the part was made, a charted characteristic was missing, Bad or
+Fail: a characteristic with specification limits is outside them. It is the charted feature, where a chart with one
+value a part names the signal (mean, last, min or max); else any Good reading counts. Suspect: a chart alarmed on this
+part's own value, an alarm was open on the machine while the part was made, a charted characteristic was missing, Bad or
 Uncertain, or the part's start was not seen. Else pass.
 
 The score ranks parts: 1 for fail, 0.5 to 0.9 for suspect (0.1 more a reason), and for pass 0.4 times how far the worst
