@@ -28,7 +28,7 @@ from ingest.forwarder import Forwarder
 from ingest.journal import Journal
 from ingest.ledger import Ledger
 from ingest.stores import load_kind as load_store
-from ingest.stores.base import Reader
+from ingest.stores.base import Reader, StoreError
 
 log = structlog.get_logger()
 
@@ -59,7 +59,9 @@ class Agent:
         self._started = time.time_ns()
         self._lock = _own(config.agent.data)
         self._journal = Journal(
-            config.agent.data / "journal.db", max_bytes=int(config.agent.journal_max), max_series=config.agent.max_series
+            config.agent.data / "journal.db",
+            max_bytes=int(config.agent.journal_max),
+            max_series=config.agent.max_series,
         )
         self._stop = asyncio.Event()
         self._drain = asyncio.Event()
@@ -115,7 +117,10 @@ class Agent:
             self._wake()
             await _settle([*consumers, serving], _DRAIN)
             for forwarder in self._forwarders:
-                await asyncio.to_thread(forwarder.store.close)
+                try:
+                    await asyncio.to_thread(forwarder.store.close)
+                except Exception:  # what it has is committed: the journal still wants to be closed
+                    log.exception("store_not_closed", store=forwarder.store.name)
             await asyncio.to_thread(self._journal.close)
             (self._config.agent.data / SOCKET).unlink(missing_ok=True)
             self._lock.close()
@@ -156,9 +161,12 @@ class Agent:
             )
         except ConfigError as e:
             raise in_file(self._config, e, configured) from e
+        except StoreError as e:
+            raise RefusedError(str(e)) from e
         if reader is not None:
             self._readers.append(reader)
-        return Forwarder(self._journal, store)
+        drop = getattr(configured.config, "when_full", "hold") == "drop-oldest"
+        return Forwarder(self._journal, store, drop_oldest=drop)
 
     def _make_source(self, index: int) -> Source:
         configured = self._config.sources[index]

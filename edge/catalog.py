@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from edge.config import SignalRule
 from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey, SignalTable
 
+_STRENGTH: dict[Guarantee, int] = {"sampled": 0, "from-receipt": 1, "end-to-end": 2}
+
 
 class Catalog:
     """Describes signals and turns raw values into values. Safe to use from several threads.
@@ -52,15 +54,21 @@ class Catalog:
         return index
 
     def index(self, key: SignalKey, guarantee: Guarantee) -> int:
-        """The index of a signal, described by the rules alone if it is new.
+        """The index of a signal, described by the rules alone if it is new; a weaker guarantee replaces a stronger one.
 
         Raises:
             TooManySignalsError: as above.
         """
         index = self._signals.find(key)
-        if index is not None and index in self._infos:
-            return index
-        return self.describe(SignalInfo(key=key, guarantee=guarantee))
+        known = None if index is None else self._infos.get(index)
+        if index is None or known is None:
+            return self.describe(SignalInfo(key=key, guarantee=guarantee))
+        if _STRENGTH[guarantee] < _STRENGTH[known.guarantee]:
+            weaker = msgspec.structs.replace(known, guarantee=guarantee)
+            with self._lock:
+                self._infos[index] = weaker
+            self._on_change(weaker)
+        return index
 
     def infos(self) -> list[SignalInfo]:
         """Every description, by index."""

@@ -1,7 +1,7 @@
 """An agent's configuration file: its sections put together from those of each kind (DESIGN 5.3)."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,6 +27,8 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True):
         lateness: how long a reading may be late and still be judged.
         max_series: the cap on signals.
         journal_max: the cap on the journal's size.
+        when_full: default of every store: `hold` the sources, or `drop-oldest` of what that store has not yet got.
+        retention: default of every store that has one.
     """
 
     name: str
@@ -35,6 +37,8 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True):
     lateness: Duration = Duration(2)
     max_series: int = 100_000
     journal_max: Size = Size(2_000_000_000)
+    when_full: Literal["hold", "drop-oldest"] = "hold"
+    retention: Duration | None = None
 
 
 class PlaceSection(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +120,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         return AnalyticsConfig(charts=self.charts, parts=self.parts, lateness=float(self.agent.lateness))
 
 
+_INHERITED = frozenset({"when_full", "retention"})
+
+
 class _Top(msgspec.Struct, frozen=True, kw_only=True):
     agent: dict[str, Any]
     place: dict[str, Any] = {}
@@ -145,8 +152,8 @@ def load(path: Path) -> AgentConfig:
         file=path,
         agent=agent,
         place=document.bind(PlaceSection, top.place, "place"),
-        stores=_configured(document, top.store or ({"kind": "embedded"},), "store"),
-        sources=_configured(document, top.source, "source"),
+        stores=_configured(document, top.store or ({"kind": "embedded"},), "store", top.agent),
+        sources=_configured(document, top.source, "source", {}),
         rules=tuple(document.bind(SignalRule, t, f"signal[{i}]") for i, t in enumerate(top.signal)),
         charts=tuple(document.bind(ChartConfig, t, f"chart[{i}]") for i, t in enumerate(top.chart)),
         parts=tuple(document.bind(PartConfig, t, f"part[{i}]") for i, t in enumerate(top.part)),
@@ -157,7 +164,9 @@ def load(path: Path) -> AgentConfig:
     return config
 
 
-def _configured(document: Document, tables: tuple[dict[str, Any], ...], section: str) -> tuple[Configured, ...]:
+def _configured(
+    document: Document, tables: tuple[dict[str, Any], ...], section: str, defaults: dict[str, Any]
+) -> tuple[Configured, ...]:
     found = []
     for i, table in enumerate(tables):
         key = f"{section}[{i}]"
@@ -166,9 +175,17 @@ def _configured(document: Document, tables: tuple[dict[str, Any], ...], section:
         if kind not in kinds:
             what = "needs a kind" if kind is None else f"unknown kind {kind!r}"
             raise document.error(f"{what}; known kinds: {', '.join(kinds)}", f"{key}.kind")
-        struct = load_source(kind).config if section == "source" else load_store(kind).config
-        found.append(Configured(kind=kind, config=document.bind(struct, table, key), key=key))
+        struct = _struct(document, section, kind, key)
+        inherited = {k: v for k, v in defaults.items() if k in _INHERITED & set(struct.__struct_fields__)}
+        found.append(Configured(kind=kind, config=document.bind(struct, inherited | table, key), key=key))
     return tuple(found)
+
+
+def _struct(document: Document, section: str, kind: str, key: str) -> type[msgspec.Struct]:
+    try:
+        return load_source(kind).config if section == "source" else load_store(kind).config
+    except ModuleNotFoundError as e:
+        raise document.error(f"{kind!r} needs {e.name}; install it: pip install 'fieldlab[{kind}]'", key) from e
 
 
 def _refuse_worker_with_judgement(document: Document, config: AgentConfig) -> None:

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import structlog
-from analytics.engine import KINDS, Engine
 
 from analytics.config import AnalyticsConfig, config_hash
+from analytics.engine import KINDS, Engine
 from fieldlab.model import Control
 from fieldlab.model.record import Row
 from ingest.forwarder import ConsumerStatus
@@ -94,7 +94,7 @@ class Judge:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _move(self, position: int, rows: list[Row], *, snapshot: bool = False) -> None:
-        save = snapshot or position - self._snapshot >= _SNAPSHOT_EVERY
+        save = snapshot or position - self._snapshot >= _SNAPSHOT_EVERY or self._journal.full
         state = self._engine.snapshot() if save else None
         await asyncio.wrap_future(
             self._journal.advance(

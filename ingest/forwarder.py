@@ -2,13 +2,13 @@
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from fieldlab.model import Record
 from ingest.journal import Chunk, Journal
@@ -19,6 +19,8 @@ log = structlog.get_logger()
 _CHECKPOINT_EVERY = 500  # records between two checkpoints of the counts
 _LAZY_MOVE = 500  # positions without anything for this store before its cursor is moved on disk
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_PACE = 0.2  # seconds between two small writes: a store's cost a write is far above its cost a reading
+_SMALL = 5_000  # readings
 
 
 class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,48 +35,64 @@ class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts:
-    """Readings a signal that the store keeps, and that it refused for good."""
+    """Readings a signal that the store keeps, that it refused for good, and that were dropped for want of room."""
 
     def __init__(self, data: bytes | None = None) -> None:
-        stored, dead = msgspec.msgpack.decode(data) if data else (b"", b"")
-        self.stored: NDArray[np.int64] = np.frombuffer(stored, np.int64).copy()
-        self.dead: NDArray[np.int64] = np.frombuffer(dead, np.int64).copy()
+        columns = msgspec.msgpack.decode(data) if data else (b"", b"", b"")
+        self.stored, self.dead, self.dropped = (np.frombuffer(column, np.int64).copy() for column in columns)
 
     def add(self, records: Sequence[Record], letters: Sequence[DeadLetter] = ()) -> None:
         """Count what was written, less what was refused."""
-        for record in records:
-            if record.batch is not None:
-                counted = np.bincount(record.batch.signal)
-                self._grow(len(counted))
-                self.stored[: len(counted)] += counted
+        self._count(records, dropped=False)
         for letter in letters:
             for signal, count in letter.counts.items():
                 self._grow(signal + 1)
                 self.stored[signal] -= count
                 self.dead[signal] += count
 
+    def drop(self, records: Sequence[Record]) -> None:
+        """Count what was dropped."""
+        self._count(records, dropped=True)
+
+    def _count(self, records: Sequence[Record], *, dropped: bool) -> None:
+        for record in records:
+            if record.batch is not None:
+                counted = np.bincount(record.batch.signal)
+                self._grow(len(counted))
+                column = self.dropped if dropped else self.stored
+                column[: len(counted)] += counted
+
     def _grow(self, size: int) -> None:
         if size > len(self.stored):
             extra = np.zeros(size - len(self.stored), np.int64)
-            self.stored = np.append(self.stored, extra)
-            self.dead = np.append(self.dead, extra)
+            self.stored, self.dead, self.dropped = (
+                np.append(column, extra) for column in (self.stored, self.dead, self.dropped)
+            )
 
     def snapshot(self) -> bytes:
         """The counts as bytes."""
-        return msgspec.msgpack.encode((self.stored.tobytes(), self.dead.tobytes()))
+        return msgspec.msgpack.encode([column.tobytes() for column in (self.stored, self.dead, self.dropped)])
 
 
 class Forwarder:
     """Drives one store. `run` belongs to one event loop; the store's calls run in a thread of their own.
 
+    Args:
+        journal: where it reads.
+        store: where it writes.
+        drop_oldest: when the journal is full because this store is behind, drop what is oldest, counted, rather than
+            hold the sources.
+
     Attributes:
-        counts: what the store keeps and refused, a signal.
+        counts: what the store keeps, refused, and never got, a signal.
         error: the store's words while it does not take records, else empty.
     """
 
-    def __init__(self, journal: Journal, store: Store) -> None:
+    def __init__(self, journal: Journal, store: Store, *, drop_oldest: bool = False) -> None:
         self.store = store
         self.error = ""
+        self._drop_oldest = drop_oldest
+        self._written = 0.0  # when, on the loop's clock
         self._journal = journal
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{store.name}")
         self._wake = asyncio.Event()
@@ -113,9 +131,14 @@ class Forwarder:
         try:
             while True:
                 self._wake.clear()
-                chunk = await loop.run_in_executor(self._thread, self._journal.read, self._position, self.store.kinds)
+                chunk = await self._read()
                 if chunk.records:
+                    early = self._written + _PACE - loop.time()
+                    if early > 0 and not stop.is_set() and _readings(chunk) < _SMALL:
+                        await asyncio.sleep(early)  # and read again: more will have come
+                        continue
                     await self._forward(chunk)
+                    self._written = loop.time()
                     continue
                 self._position = chunk.upto
                 if chunk.upto - self._saved > _LAZY_MOVE:
@@ -127,10 +150,23 @@ class Forwarder:
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
+    async def _read(self) -> Chunk:
+        """The next chunk; a journal that cannot be read is tried again, slowly."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                return await loop.run_in_executor(self._thread, self._journal.read, self._position, self.store.kinds)
+            except sqlite3.DatabaseError as e:
+                self._say(f"the journal cannot be read: {e}", must_act=True)
+                await asyncio.sleep(_LONGEST_PAUSE)
+
     async def _forward(self, chunk: Chunk) -> None:
         loop = asyncio.get_running_loop()
         pause = _FIRST_PAUSE
         while True:
+            if self._drop_oldest and self._journal.held_by(self.store.name):
+                await self._drop(chunk)
+                return
             try:
                 letters = await loop.run_in_executor(self._thread, self.store.write, chunk.records)
             except StoreError as e:
@@ -154,9 +190,15 @@ class Forwarder:
         self.counts.add(chunk.records, letters)
         await self._move(chunk.upto, letters)
 
+    async def _drop(self, chunk: Chunk) -> None:
+        log.warning("readings_dropped", store=self.store.name, readings=_readings(chunk), reason="journal full")
+        self.counts.drop(chunk.records)
+        await self._move(chunk.upto, (), checkpoint=True)
+
     async def _move(self, position: int, letters: Sequence[DeadLetter], *, checkpoint: bool = False) -> None:
         # Letters are not in the journal's readings: the counts are saved with them, so that a recount stays exact.
-        save = checkpoint or bool(letters) or position - self._checkpoint >= _CHECKPOINT_EVERY
+        due = position - self._checkpoint >= _CHECKPOINT_EVERY or self._journal.full
+        save = checkpoint or due or bool(letters)
         await asyncio.wrap_future(
             self._journal.advance(
                 self.store.name,
@@ -174,3 +216,7 @@ class Forwarder:
             event = "store_misconfigured" if must_act else "store_unavailable"
             log.warning(event, store=self.store.name, error=error)
         self.error = error
+
+
+def _readings(chunk: Chunk) -> int:
+    return sum(len(record.batch) for record in chunk.records if record.batch is not None)

@@ -9,13 +9,14 @@ from fieldlab.model import LedgerRow
 from ingest.forwarder import Forwarder
 from ingest.journal import Journal
 
-_COLUMNS = ("received", "committed", "stored", "bad", "overflow", "duplicate", "rejected", "dead")
+_COLUMNS = ("received", "committed", "stored", "bad", "overflow", "duplicate", "rejected", "dead", "dropped")
+_OF_STORE = frozenset({"stored", "dead", "dropped"})
 
 
 class Ledger:
-    """Totals since the journal began. `stored` and `dead` are those of the first store.
+    """Totals since the journal began. `stored`, `dead` and `dropped` are those of the first store.
 
-    received = committed + duplicate + rejected; committed = stored + dead + waiting.
+    received = committed + duplicate + rejected; committed = stored + dead + dropped + waiting.
     """
 
     def __init__(self, journal: Journal, forwarders: Sequence[Forwarder], agent: str) -> None:
@@ -25,22 +26,24 @@ class Ledger:
         self._shown: NDArray[np.int64] = np.empty((len(_COLUMNS), 0), np.int64)
 
     def table(self) -> NDArray[np.int64]:
-        """Counts by column (`_COLUMNS`) and signal, (8, signals)."""
-        identity = self._journal.identity
+        """Counts by column (`_COLUMNS`) and signal, (9, signals)."""
         size = len(self._journal.signals)
         table = np.zeros((len(_COLUMNS), size), np.int64)
+        # The store's counts first: what it has was committed before, so no row ever shows more stored than committed.
         for row, name in enumerate(_COLUMNS):
-            if name in ("stored", "dead"):
-                column = getattr(self._forwarders[0].counts, name) if self._forwarders else table[row]
-            else:
-                column = identity.column(name)
-            table[row, : len(column[:size])] = column[:size]
+            if name in _OF_STORE and self._forwarders:
+                column = getattr(self._forwarders[0].counts, name)[:size]
+                table[row, : len(column)] = column
+        totals = self._journal.identity.totals(size)
+        for row, name in enumerate(_COLUMNS):
+            if name not in _OF_STORE:
+                table[row] = totals[name]
         return table
 
     def totals(self) -> dict[str, int]:
-        """The sums over all signals; `lost` is what is known to be lost before it reached the journal."""
+        """The sums over all signals; `lost`: known to be lost before the journal, or dropped when it was full."""
         sums = dict(zip(_COLUMNS, self.table().sum(axis=1).tolist(), strict=True))
-        return {**sums, "lost": sums["overflow"]}
+        return {**sums, "lost": sums["overflow"] + sums["dropped"]}
 
     def signals(self) -> list[dict[str, int | str]]:
         """The counts of each signal that has any."""
@@ -66,5 +69,6 @@ class Ledger:
         for i in changed:
             counts = dict(zip(_COLUMNS, table[:, i].tolist(), strict=True))
             counts.pop("rejected")
+            counts.pop("dropped")
             found.append(LedgerRow(time=now, key=self._journal.signals[i], agent=self._agent, **counts))
         return found

@@ -245,6 +245,15 @@ class Journal:
         """The counts of each signal; read only. `totals` gives columns that agree with each other."""
         return self._writer.identity
 
+    def held_by(self, name: str) -> bool:
+        """Whether the journal is full, and nobody needs older records than this consumer."""
+        if not self._writer.full:
+            return False
+        query = "SELECT name FROM consumer ORDER BY keep_from, name != ? LIMIT 1"
+        with self._reader() as db:
+            (oldest,) = db.execute(query, (name,)).fetchone()
+        return bool(oldest == name)
+
     def stats(self) -> JournalStats:
         """The journal's own figures."""
         row = self._one("SELECT count(*) FROM record")
