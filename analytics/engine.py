@@ -2,7 +2,8 @@
 
 The same records in the same order give the same rows, bit for bit, however they are cut into calls and however readings
 are cut into batches (rows of one machine come in one order; machines may interleave). The configuration comes only from
-`Control(action="configure")` records. `MachineState` rows come from a signal named `state`.
+`Control(action="configure")` records; what is known of a signal also from `SignalInfo` rows, which overrule it for
+what follows them. `MachineState` rows come from a signal named `state`.
 """
 
 from collections.abc import Sequence
@@ -27,12 +28,12 @@ from fieldlab.model import Batch, Control, Limits, MachineState, Place, Record, 
 from fieldlab.model.record import Row
 from fieldlab.model.status import is_good
 
-KINDS = frozenset({RecordKind.READINGS, RecordKind.TICK, RecordKind.CONTROL})
+KINDS = frozenset({RecordKind.READINGS, RecordKind.TICK, RecordKind.CONTROL, RecordKind.SIGNAL})
 DEFAULT_WINDOW = "10s"
 AHEAD_NS = (
     2 * 86_400 * 10**9
 )  # a reading so far ahead of its commit has a wild clock and would stop its machine's clock
-_SNAPSHOT = 1
+_SNAPSHOT = 2
 
 
 class Lookup(Protocol):
@@ -77,7 +78,9 @@ class Engine:
         self._machine_of = np.zeros(0, np.int32)
         self._watched = np.zeros(0, bool)
         self._known = 0  # signals that are wired
-        self._infos: dict[SignalKey, SignalInfo] = {}
+        self._wired: set[SignalKey] = set()
+        self._infos: dict[SignalKey, SignalInfo] = {}  # of the configuration
+        self._told: dict[SignalKey, SignalInfo] = {}  # of the journal; only what differs
         self._runners: list[ChartRunner] = []
         self._reading: list[NDArray[np.intp]] = []  # per runner: signal index → channel, -1 for none
         self._windows: dict[tuple[int, int], Windows] = {}
@@ -116,6 +119,12 @@ class Engine:
                 self._take(record.batch, record.time)
             elif record.kind == RecordKind.TICK:
                 self._sorter.tick(record.time)
+            elif record.kind == RecordKind.SIGNAL:
+                news = [row for row in record.rows if isinstance(row, SignalInfo) and self._is_news(row)]
+                if news:
+                    self._judge()
+                    out += self._flush()
+                    self._hear(news, record.time)
             elif record.kind == RecordKind.CONTROL:
                 self._judge()
                 out += self._flush()
@@ -139,6 +148,7 @@ class Engine:
             "runners": {r.name: r.save() for r in self._runners},
             "windows": [(m, width, w.save()) for (m, width), w in self._windows.items()],
             "trackers": [(m, t.save()) for m, t in self._flow.trackers.items()],
+            "told": [msgspec.to_builtins(info) for info in self._told.values()],
             "states": list(self._states.items()),
             "implausible": self._implausible,
             "ignored": self._ignored,
@@ -161,6 +171,7 @@ class Engine:
         self.config = msgspec.convert(saved["config"], AnalyticsConfig)
         self.config_hash = saved["hash"]
         self._infos = {info.key: info for info in self.config.signals}
+        self._told = {info.key: info for info in msgspec.convert(saved["told"], list[SignalInfo])}
         self._runners = [ChartRunner(c, self._outlet) for c in self.config.charts]
         for runner in self._runners:
             runner.load(saved["runners"][runner.name])
@@ -193,6 +204,16 @@ class Engine:
                     return
         self._wire_up_to(int(batch.signal.max()) + 1)
         self._sorter.add(batch, self._machine_of[batch.signal], self._watched[batch.signal])
+
+    def _is_news(self, info: SignalInfo) -> bool:
+        return _judged_by(info) != _judged_by(self._info(info.key))
+
+    def _hear(self, news: list[SignalInfo], time: int) -> None:
+        """Judge by these descriptions from now on."""
+        for info in news:
+            self._told[info.key] = info
+        if any(info.key in self._wired for info in news):
+            self._wire_all(self._known, time)
 
     def _control(self, control: Control) -> None:
         if control.action == "configure":
@@ -249,6 +270,7 @@ class Engine:
         self._known = known
 
     def _wire(self, index: int, key: SignalKey, time: int) -> None:
+        self._wired.add(key)
         m = self._machine_index(key.place)
         self._machine_of[index] = m
         parts = self.config.part_of(key.place.machine)
@@ -362,7 +384,7 @@ class Engine:
         return [row for _, _, row in rows]
 
     def _info(self, key: SignalKey) -> SignalInfo:
-        return self._infos.get(key) or SignalInfo(key=key)
+        return self._told.get(key) or self._infos.get(key) or SignalInfo(key=key)
 
     def _part_at(self, key: SignalKey, time: int) -> str:
         tracker = self._flow.trackers.get(self._machine[key.place])
@@ -370,6 +392,11 @@ class Engine:
 
     def _makes_parts(self, key: SignalKey) -> bool:
         return self._machine[key.place] in self._flow.trackers
+
+
+def _judged_by(info: SignalInfo) -> SignalInfo:
+    """A description without what no judgement depends on."""
+    return msgspec.structs.replace(info, guarantee="end-to-end", target=None)
 
 
 def _feeder(chart: ChartConfig, parts: PartConfig | None) -> str | None:

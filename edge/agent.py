@@ -6,7 +6,6 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import msgspec
 import structlog
 from starlette.routing import BaseRoute
 
-from analytics.config import AnalyticsConfig
 from edge import http, queries
 from edge.catalog import Catalog
 from edge.config import AgentConfig, in_file
@@ -65,13 +63,12 @@ class Agent:
         )
         self._stop = asyncio.Event()
         self._drain = asyncio.Event()
-        self._reconfigure = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._readers: list[Reader] = []
         self._catalog = Catalog(self._journal.signals, config.rules, self._tell)
         self._intake = Intake(self._journal, self._catalog)
         self._forwarders = [self._make_forwarder(i) for i in range(len(config.stores))]
-        self._judge = Judge(self._journal, self._analytics)
+        self._judge = Judge(self._journal, config.analytics())
         self._ledger = Ledger(self._journal, self._forwarders, config.agent.name)
         self._sources = [self._make_source(i) for i in range(len(config.sources))]
         kept = {f.store.name for f in self._forwarders} | {"analytics"}
@@ -86,12 +83,8 @@ class Agent:
             routes += board(self._readers[0], self.status, self._drain.is_set)
         self._app = http.application(self.status, routes, address=config.agent.http)
 
-    def stop(self) -> None:
-        """End cleanly: sources first, then what the stores can still take. Safe in a signal handler of the loop."""
-        self._stop.set()
-
-    async def run(self) -> None:
-        """Run until `stop` is called."""
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set; then end cleanly: sources first, then what the stores can still take."""
         self._journal.add_listener(self._wake_from_thread)
         log.info("agent_started", agent=self._config.agent.name, data=str(self._config.agent.data))
         await self._judge.configure()
@@ -101,7 +94,7 @@ class Agent:
         chores = [asyncio.create_task(chore) for chore in self._chores()]
         watched = [serving, *consumers, *chores]
         sources = [asyncio.create_task(self._supervise(s)) for s in self._sources]
-        stopping = asyncio.create_task(self._stop.wait())
+        stopping = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait([stopping, *watched], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopping}:
@@ -111,7 +104,7 @@ class Agent:
             log.info("agent_stopping", agent=self._config.agent.name)
             await _settle(sources, _DRAIN)
             await _cancel(chores)
-            self._note_figures()
+            self._journal.write([self._figures()])
             self._journal.write(self._ledger.rows(time.time_ns()))
             self._drain.set()
             self._wake()
@@ -177,16 +170,9 @@ class Agent:
         except ConfigError as e:
             raise in_file(self._config, e, configured) from e
 
-    def _analytics(self) -> AnalyticsConfig:
-        charted = [glob for chart in self._config.charts for glob in chart.signals]
-        charted += [f"{part.machine}/*" for part in self._config.parts]
-        known = [info for info in self._catalog.infos() if any(fnmatchcase(info.key.short, glob) for glob in charted)]
-        return msgspec.structs.replace(self._config.analytics(), signals=tuple(known))
-
     def _tell(self, info: SignalInfo) -> None:
-        """A new or changed description: a row for the stores, and perhaps for the analytics. Any thread may call."""
+        """A new or changed description: a row for stores and analytics, ahead of its readings. Any thread may call."""
         self._journal.write([info])
-        self._loop.call_soon_threadsafe(self._reconfigure.set)
 
     def _wake_from_thread(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is left to wake
@@ -208,29 +194,25 @@ class Agent:
                     await asyncio.wait_for(self._stop.wait(), _RESTART_PAUSE)
 
     def _chores(self) -> list[Coroutine[Any, Any, None]]:
+        # Each waits for its commit: while the disk refuses, at most one of each waits for it.
         async def tick() -> None:
-            self._journal.tick(time.time_ns())
+            await asyncio.wrap_future(self._journal.tick(time.time_ns()))
 
         async def figures() -> None:
-            self._note_figures()
+            row = await asyncio.to_thread(self._figures)
+            await asyncio.wrap_future(self._journal.write([row]))
 
         async def ledger() -> None:
             if rows := await asyncio.to_thread(self._ledger.rows, time.time_ns()):
-                self._journal.write(rows)
-
-        async def reconfigure() -> None:
-            if self._reconfigure.is_set():
-                self._reconfigure.clear()
-                await self._judge.configure()
+                await asyncio.wrap_future(self._journal.write(rows))
 
         return [
             _every(_TICK, tick),
-            _every(_TICK, reconfigure),
             _every(_FIGURES_EVERY, figures),
             _every(_LEDGER_EVERY, ledger),
         ]
 
-    def _note_figures(self) -> None:
+    def _figures(self) -> AgentRow:
         journal = self._journal.stats()
         figures = {
             "memory_bytes": float(_resident_memory()),
@@ -240,7 +222,7 @@ class Agent:
             "sources_connected": float(sum(s.status().connected for s in self._sources)),
             "sources": float(len(self._sources)),
         }
-        self._journal.write([AgentRow(time=time.time_ns(), agent=self._config.agent.name, figures=figures)])
+        return AgentRow(time=time.time_ns(), agent=self._config.agent.name, figures=figures)
 
 
 async def _every(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

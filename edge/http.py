@@ -76,10 +76,10 @@ def listen(address: str) -> socket.socket:
     """
     host, _, port = address.rpartition(":")
     try:
-        family = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0][0]
+        family, _, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host.strip("[]"), int(port)))
+        listener.bind(where)
         listener.listen(64)
     except (OSError, ValueError) as e:
         raise RefusedError(f"[agent] http = {address!r} cannot be used: {e}; choose another port") from e

@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import structlog
 
 from analytics.config import AnalyticsConfig, config_hash
-from analytics.engine import KINDS, Engine
-from fieldlab.model import Control
+from analytics.engine import KINDS, Engine, SnapshotError
+from fieldlab.model import Control, RecordKind
 from fieldlab.model.record import Row
 from ingest.forwarder import ConsumerStatus
 from ingest.journal import Journal
@@ -27,18 +26,25 @@ class Judge:
 
     Args:
         journal: where it reads, and where results go.
-        config: gives the analytics configuration as it is now; what is known of signals can change it.
+        config: by what it judges. What is known of signals it reads in the journal.
+
+    Attributes:
+        error: why it stopped judging, else empty.
     """
 
-    def __init__(self, journal: Journal, config: Callable[[], AnalyticsConfig]) -> None:
+    def __init__(self, journal: Journal, config: AnalyticsConfig) -> None:
         self._journal = journal
         self._config = config
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=NAME)
         found = journal.register(NAME, stateful=True)
         self._engine = Engine(journal.signals)
+        self.error = ""
         if found.state is not None:
-            self._engine.restore(found.state)
+            try:
+                self._engine.restore(found.state)
+            except SnapshotError as e:  # charts learn again from what the journal still holds
+                log.warning("analytics_starts_afresh", reason=str(e))
         self._position, self._snapshot = found.position, found.keep_from
         start = found.keep_from
         while start < found.position:  # results up to `position` are in the journal already
@@ -49,9 +55,9 @@ class Judge:
 
     async def configure(self) -> None:
         """Put the configuration into the journal, if the charts are not yet judged by it."""
-        config = self._config()
-        if self._engine.config_hash != config_hash(config):
-            detail = msgspec.to_builtins(config)
+        pending, _ = self._journal.lag(self._position, frozenset({RecordKind.CONTROL}))
+        if pending or self._engine.config_hash != config_hash(self._config):
+            detail = msgspec.to_builtins(self._config)
             control = Control(time=time.time_ns(), action="configure", by="agent", detail=detail)
             await asyncio.wrap_future(self._journal.write([control]))
 
@@ -68,10 +74,11 @@ class Judge:
             lag_records=records,
             lag_readings=readings,
             lag_seconds=self._journal.age(self._position, KINDS) if records else 0.0,
+            error=self.error,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Judge until `stop` is set and nothing is left."""
+        """Judge until `stop` is set and nothing is left. If judging breaks, the stores go on without it."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -80,7 +87,13 @@ class Judge:
                     self._thread, lambda: self._journal.read(self._position, KINDS, max_readings=_CHUNK)
                 )
                 if chunk.records:
-                    rows = await loop.run_in_executor(self._thread, self._engine.fold, chunk.records)
+                    try:
+                        rows = await loop.run_in_executor(self._thread, self._engine.fold, chunk.records)
+                    except Exception as e:
+                        log.exception("analytics_broke", position=self._position)
+                        self.error = f"judgement broke behind record {self._position} ({e!r}); stores go on; report it"
+                        await stop.wait()
+                        return
                     await self._move(chunk.upto, rows)
                     continue
                 self._position = chunk.upto
@@ -95,7 +108,7 @@ class Judge:
 
     async def _move(self, position: int, rows: list[Row], *, snapshot: bool = False) -> None:
         save = snapshot or position - self._snapshot >= _SNAPSHOT_EVERY or self._journal.full
-        state = self._engine.snapshot() if save else None
+        state = await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.snapshot) if save else None
         await asyncio.wrap_future(
             self._journal.advance(
                 NAME,

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from fieldlab.model import SignalKey
-from ingest.stores.base import Reader
+from ingest.stores.base import Reader, StoreError
 
 _MOST = 1_000_000
 
@@ -25,8 +25,12 @@ def routes(reader: Reader) -> Sequence[BaseRoute]:
         async def answer(request: Request) -> Response:
             try:
                 found = await asyncio.to_thread(ask, request)
-            except (KeyError, ValueError) as e:
+            except KeyError as e:
+                return Response(f"the parameter {e} is missing", 400, media_type="text/plain")
+            except ValueError as e:
                 return Response(str(e), 400, media_type="text/plain")
+            except StoreError as e:
+                return Response(str(e), 503, media_type="text/plain")
             return Response(msgspec.json.encode(found), media_type="application/json")
 
         return Route(path, answer)

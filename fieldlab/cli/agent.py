@@ -30,11 +30,12 @@ async def _run(path: Path) -> None:
     from edge.agent import Agent
     from edge.config import load
 
-    agent = Agent(load(path), board=_board())
+    config = load(path)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, agent.stop)
-    await agent.run()
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # before the start, which may take long after a crash
+        loop.add_signal_handler(number, asked.set)
+    await Agent(config, board=_board()).run(asked)
 
 
 def _board() -> "BoardRoutes | None":

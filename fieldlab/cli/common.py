@@ -71,10 +71,12 @@ def ask_agent(data: Path, path: str) -> Any:
         body = answer.read()
     except (FileNotFoundError, ConnectionRefusedError):
         return None
-    except OSError as e:
+    except (OSError, http.client.HTTPException) as e:
         raise RefusedError(f"the agent on {data} does not answer: {e}") from e
     finally:
         connection.close()
     if answer.status != http.client.OK:
-        raise RefusedError(f"the agent on {data} answered {answer.status} to {path}")
+        raise RefusedError(
+            f"the agent on {data} answered {answer.status} to {path}: {body[:200].decode(errors='replace')}"
+        )
     return json.loads(body)
