@@ -190,6 +190,22 @@ def test_autocorrelated_data_is_refused_once_and_does_not_flood(plant: Any, nois
     assert found[0].statistic > found[0].limit > 0
 
 
+def test_many_screenings_do_not_let_autocorrelated_data_through() -> None:
+    """A baseline of 30 passes by chance in 6 of 100 screenings at phi = 0.9; tried for ever, it would pass always."""
+    table, random = SignalTable(), np.random.default_rng(4)
+    for i in range(30):
+        table.index(SignalKey(Place("s", "a", "l", "m"), f"x{i}"))
+    chart = ChartConfig(name="c", kind="ewma", signals=("m/x*",), per="reading", baseline=30)
+    detail = msgspec.to_builtins(AnalyticsConfig(charts=(chart,)))
+    engine, x = Engine(table), random.normal(size=30)
+    engine.fold([Record(0, RecordKind.CONTROL, 1, rows=(Control(time=1, action="configure", detail=detail),))])
+    for i in range(1500):
+        x = 0.9 * x + np.sqrt(1 - 0.81) * random.normal(size=30)
+        batch = Batch.of(range(30), np.full(30, i * SECOND), x)
+        engine.fold([Record(i, RecordKind.READINGS, 0, batch=batch)])
+    assert sum(limits is not None for *_, limits in engine.limits()) <= 8
+
+
 def test_warn_freezes_with_a_note(plant: Any, noise: Any) -> None:
     chart = ChartConfig(name="c", signals=("mill/load",), per="reading", baseline=100, on_unstable="warn")
     engine = plant.engine(AnalyticsConfig(charts=(chart,)))
@@ -379,7 +395,7 @@ def test_an_engine_without_configuration_judges_nothing(plant: Any) -> None:
     engine = Engine(plant.table)
     assert engine.fold([plant.readings(), *plant.silence()]) == []
     assert engine.config_hash == ""
-    assert engine.KINDS == KINDS == {RecordKind.READINGS, RecordKind.TICK, RecordKind.CONTROL}
+    assert engine.KINDS == KINDS == {RecordKind.READINGS, RecordKind.TICK, RecordKind.CONTROL, RecordKind.SIGNAL}
 
 
 def test_in_control_plant_alarms_at_the_designed_rate() -> None:

@@ -63,3 +63,14 @@ def test_silence_releases_by_ticks_alone() -> None:
     sorter.add(Batch.of([0, 0], [10**6, 10**6 + 1], [2.0, 3.0]), np.zeros(2, np.int32), np.ones(2, bool))
     assert sorter.late.tolist() == [1]
     assert sorter.pending == 1
+
+
+def test_readings_of_one_time_are_released_together() -> None:
+    """A part's boundary and the readings at its very time must be seen at once, whatever the batches."""
+    sorter, sizes = Sorter(10), []
+    sorter.grow(1)
+    for time in (5, 15, 5, 16):  # after 15 the watermark stands at 5: the second reading at 5 is not late
+        sorter.add(Batch.of([0], [time], [0.0]), np.zeros(1, np.int32), np.ones(1, bool))
+        sizes.append(len(sorter.release()[0]))
+    assert sizes == [0, 0, 0, 2]
+    assert sorter.late.tolist() == [0]
