@@ -2,7 +2,6 @@
 
 import asyncio
 from fnmatch import fnmatchcase
-from typing import Literal
 
 from edge.config import AgentConfig, in_file
 from edge.sources import load_kind as load_source
@@ -31,13 +30,21 @@ async def check(config: AgentConfig) -> list[CheckLine]:
 
 
 def _globs(config: AgentConfig, lines: list[CheckLine]) -> list[CheckLine]:
-    """Globs that match no signal that was found; a broker without traffic is no reason to fail."""
+    """Globs that match no signal that was found. Where a machine was heard, its other signals may just be quiet now."""
     found = {str(line.data["signal"]) for line in lines if "signal" in line.data}
-    level: Literal["fail", "warn"] = "fail" if found and all(line.level == "ok" for line in lines) else "warn"
+    heard = {str(signal) for line in lines for signal in line.data.get("heard", ())}
     asked = [(f"signal[{i}].match", rule.match) for i, rule in enumerate(config.rules)]
     asked += [(f"chart[{i}].signals", glob) for i, chart in enumerate(config.charts) for glob in chart.signals]
     return [
-        CheckLine(level=level, subject=key, text=f"{glob!r} matches none of the {len(found)} signals found")
+        _unmatched(key, glob, found, heard, silent=any(line.level != "ok" for line in lines))
         for key, glob in asked
-        if not any(fnmatchcase(signal, glob) for signal in found)
+        if not any(fnmatchcase(signal, glob) for signal in found | heard)
     ]
+
+
+def _unmatched(key: str, glob: str, found: set[str], heard: set[str], *, silent: bool) -> CheckLine:
+    machine = glob.partition("/")[0]
+    if any(fnmatchcase(signal.partition("/")[0], machine) for signal in heard):
+        return CheckLine(level="warn", subject=key, text=f"{glob!r} was not heard while we listened")
+    text = f"{glob!r} matches none of the {len(found | heard)} signals found; it must be machine/signal"
+    return CheckLine(level="warn" if silent else "fail", subject=key, text=text)

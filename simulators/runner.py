@@ -82,14 +82,20 @@ class Runner:
         await self._close()
 
     async def produce(
-        self, *, speed: float = 1.0, start: int | None = None, stop: asyncio.Event | None = None
+        self,
+        *,
+        speed: float = 1.0,
+        start: int | None = None,
+        stop: asyncio.Event | None = None,
+        end: asyncio.Event | None = None,
     ) -> tuple[bool, int]:
-        """Produce all parts, or until `stop`.
+        """Produce all parts, or until `end` or `stop`.
 
         Args:
             speed: simulated seconds a second; infinite for as fast as it can.
             start: time of the first reading, ns; None for now. Whole microseconds are kept.
-            stop: ends production early; the parts in work are not finished.
+            stop: ends production early and at once; the parts in work are not finished.
+            end: ends production early, but everything sent is still delivered.
 
         Returns:
             Whether everything was produced, and how many MQTT messages were never acknowledged.
@@ -99,39 +105,40 @@ class Runner:
         """
         begin = time.time_ns() if start is None else start
         made = machines(self._scenario, begin)
-        stop = stop or asyncio.Event()
-        watch = asyncio.create_task(self._abandon_at(stop))
+        stop, end = stop or asyncio.Event(), end or asyncio.Event()
+        watch = asyncio.create_task(self._abandon_at(stop, end))
         try:
             async with asyncio.TaskGroup() as group:
                 for machine in made:
-                    group.create_task(self._run(machine, speed, stop), name=f"machine {machine.name}")
+                    group.create_task(self._run(machine, speed, end), name=f"machine {machine.name}")
         except BaseExceptionGroup as e:
             raise e.exceptions[0] from None
         finally:
             watch.cancel()
         patience = _LAST_WORDS if stop.is_set() else _PATIENCE
         missing = sum([await device.flush(patience) for device in self._devices.values()])
-        return all(machine.done for machine in made) and not stop.is_set(), missing
+        return all(machine.done for machine in made) and not end.is_set(), missing
 
-    async def _abandon_at(self, stop: asyncio.Event) -> None:
+    async def _abandon_at(self, stop: asyncio.Event, end: asyncio.Event) -> None:
         await stop.wait()
+        end.set()
         for device in self._devices.values():
             device.abandon()
 
-    async def _run(self, machine: Machine, speed: float, stop: asyncio.Event) -> None:
+    async def _run(self, machine: Machine, speed: float, end: asyncio.Event) -> None:
         """One machine at its own pace; what is late is sent at once, with its own time."""
         place = self._scenario.place(machine.name)
         device = self._devices.get(machine.name)
         begun = time.monotonic_ns()
         tick = 0
-        while not machine.done and not stop.is_set():
+        while not machine.done and not end.is_set():
             if math.isfinite(speed):
                 elapsed = (time.monotonic_ns() - begun) * speed
                 tick = max(tick, int(elapsed // machine.period))
                 ahead = (tick * machine.period - elapsed) / speed / 1e9
                 if ahead > 0:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(stop.wait(), ahead)
+                        await asyncio.wait_for(end.wait(), ahead)
                         break
             else:
                 await asyncio.sleep(0)

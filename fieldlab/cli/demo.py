@@ -74,15 +74,16 @@ class _Demo:
         self._await(self._connected, agent, "the agent")
         if port:
             _say(f"board: http://127.0.0.1:{port}/")
-        assert simulator.stdin is not None
-        simulator.stdin.write(b"\n")
-        simulator.stdin.flush()
+        _send_line(simulator)
         self._began = time.monotonic()
+        stay = bool(port) and arguments.seconds is None
         try:
             self._watch(simulator, agent, seconds)
         except KeyboardInterrupt:
+            stay = False
             _say("ending …")
-            simulator.send_signal(signal.SIGTERM)
+            _send_line(simulator)  # it ends production, and serves what it has sent
+            self._await(lambda: self._events.get("finished"), simulator, "the end of production")
         result = self._sum_up(agent)
         if arguments.json:
             sys.stdout.write(json.dumps(result) + "\n")
@@ -91,7 +92,7 @@ class _Demo:
             from fieldlab.cli.score import print_score
 
             print_score(result)
-        if port and arguments.seconds is None and simulator.poll() is None:
+        if stay:
             _say(f"the board stays at http://127.0.0.1:{port}/ until Ctrl-C")
             with contextlib.suppress(KeyboardInterrupt):
                 agent.wait()
@@ -261,6 +262,12 @@ def _charts(signal_path: str) -> list[str]:
         ]
         lines += ["baseline = 30", "arl0 = 20000"]
     return lines
+
+
+def _send_line(process: "subprocess.Popen[bytes]") -> None:
+    assert process.stdin is not None
+    process.stdin.write(b"\n")
+    process.stdin.flush()
 
 
 @contextlib.contextmanager

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Runs simulated machines on real protocols (OPC UA, MQTT), deterministic by seed, and writes the truth of what they sent,
-which parts are bad and which faults were injected. When production has ended it keeps serving the last values, until
-SIGTERM, Ctrl-C or the end of standard input.
+which parts are bad and which faults were injected. A line on standard input ends production (with --hold: the second).
+When production has ended it keeps serving the last values, until SIGTERM, Ctrl-C or the end of standard input.
 """
 
 
@@ -117,10 +117,12 @@ async def _main(args: argparse.Namespace, scenario: "Scenario", truth: Any, acce
     from simulators.scenarios import describe
 
     loop = asyncio.get_running_loop()
-    stop, line, eof = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    stop, line, end, eof = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    threading.Thread(target=_read_stdin, args=(loop, line, eof), name="stdin", daemon=True).start()
+    threading.Thread(
+        target=_read_stdin, args=(loop, [line, end] if args.hold else [end], eof), name="stdin", daemon=True
+    ).start()
     tell = _tell_json if args.json else _tell_person
     async with Runner(scenario, truth, opcua_port=args.opcua_port, mqtt=access, batch=args.mqtt_batch) as runner:
         tell(
@@ -139,7 +141,7 @@ async def _main(args: argparse.Namespace, scenario: "Scenario", truth: Any, acce
                 return 0
         if not stop.is_set():
             tell("started")
-            complete, missing = await runner.produce(speed=args.speed, start=args.start, stop=stop)
+            complete, missing = await runner.produce(speed=args.speed, start=args.start, stop=stop, end=end)
             counts = {"readings": truth.readings, "parts": truth.parts, "bad": truth.bad}
             tell("finished", **counts, complete=complete, unacknowledged=missing)
         await _first(stop, eof)
@@ -154,13 +156,16 @@ async def _first(*events: asyncio.Event) -> None:
         task.cancel()
 
 
-def _read_stdin(loop: asyncio.AbstractEventLoop, line: asyncio.Event, eof: asyncio.Event) -> None:
-    """In a thread, as the event loop cannot wait for /dev/null; raw reads, so that the exit need not wait for them."""
+def _read_stdin(loop: asyncio.AbstractEventLoop, lines: list[asyncio.Event], eof: asyncio.Event) -> None:
+    """Set an event of `lines` for each line that is read, then `eof`.
+
+    In a thread, as the event loop cannot wait for /dev/null; raw reads, so that the exit need not wait for them.
+    """
     with contextlib.suppress(RuntimeError):  # the loop has ended
         with contextlib.suppress(OSError):  # closed, or not readable: as its end
             while chunk := os.read(0, 4096):
-                if b"\n" in chunk:
-                    loop.call_soon_threadsafe(line.set)
+                for _ in range(min(chunk.count(b"\n"), len(lines))):
+                    loop.call_soon_threadsafe(lines.pop(0).set)
         loop.call_soon_threadsafe(eof.set)
 
 

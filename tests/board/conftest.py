@@ -156,7 +156,7 @@ def serve() -> Iterator[Callable[..., Served]]:
         yield lambda reader, status: stack.enter_context(_board(reader, status))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running: no test of asyncio may come after it
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, headless."""
     found = shutil.which("chromium")
@@ -172,7 +172,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def open_page(browser: Browser) -> Any:
     """`with open_page(url) as page`; what its console complains about is in `page.complaints`, and fails at the end."""
 

@@ -50,6 +50,7 @@ class _Probe:
         self.asked = tuple(dict.fromkeys(plain_filter(each) for each in self.filters))
         self.refused: dict[str, str] = {}
         self.topics: dict[bytes, _Topic] = {}
+        self.heard: set[str] = set()
         self.skipped: Counter[str] = Counter()
         self.dropped: str = ""
         self.error = ""
@@ -141,6 +142,7 @@ class _Probe:
         if len(rows):
             batch = rows.build()
             last = len(batch) - 1
+            self.heard |= {self._table[index].short for index in set(batch.signal.tolist())}
             number = float(batch.value[last])
             seen.value = batch.texts().get(last, None if number != number else number)  # noqa: PLR0124  # NaN
             seen.time, seen.status = int(batch.time[last]), int(batch.status[last])
@@ -217,7 +219,12 @@ def _rate_line(probe: _Probe, name: str, seconds: float) -> CheckLine:
     messages = sum(seen.messages for seen in probe.topics.values()) / seconds
     readings = sum(seen.readings for seen in probe.topics.values()) / seconds
     text = f"{messages:.4g} messages/s, {readings:.4g} readings/s, {len(probe.topics)} topics"
-    data = {"messages_per_s": messages, "readings_per_s": readings, "topics": len(probe.topics)}
+    data = {
+        "messages_per_s": messages,
+        "readings_per_s": readings,
+        "topics": len(probe.topics),
+        "heard": sorted(probe.heard),
+    }
     return CheckLine(level="ok", subject=name, text=text, data=data)
 
 

@@ -185,21 +185,22 @@ def _signal(subject: str, node: ua.NodeId, known: DeclaredSignal, values: list[u
     node_class, value, access, rank = values
     where = node.to_string()
     if not _good(node_class):
-        text = f"{where}: {_status_name(node_class)}; look for the right node with `fieldlab discover`"
-        return CheckLine(level="fail", subject=subject, text=text, data={"node": where})
+        text = f"{where}: {_status_name(node_class)}; browse the server for the right node id"
+        return CheckLine(level="fail", subject=subject, text=text, data={"node": where, "signal": known.key.short})
     if _plain(node_class) != ua.NodeClass.Variable:
         text = f"{where} is not a variable"
-        return CheckLine(level="fail", subject=subject, text=text, data={"node": where})
+        return CheckLine(level="fail", subject=subject, text=text, data={"node": where, "signal": known.key.short})
     rights = _plain(access)
     if isinstance(rights, int) and not rights & _CURRENT_READ:
         text = f"{where} may not be read by this user: ask for the right, or use another `username`"
-        return CheckLine(level="fail", subject=subject, text=text, data={"node": where})
+        return CheckLine(level="fail", subject=subject, text=text, data={"node": where, "signal": known.key.short})
     status = _status_name(value)
     live = _plain(value)
     source = value.SourceTimestamp
     at = source.isoformat() if source is not None else "no source time"
     data = {
         "node": where,
+        "signal": known.key.short,
         "value": live if isinstance(live, int | float | str | bool) else str(live),
         "status": status,
         "source_time": source.isoformat() if source is not None else None,
