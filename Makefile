@@ -18,12 +18,12 @@ help:
 	@sed -n '/^$$/q;s/^# \{0,1\}//p' Makefile
 
 # A stamp for each set of extras: a second run starts at once, and a changed requirement installs again.
-.venv/.ready-demo: pyproject.toml constraints.txt tools/venv
-	@tools/venv demo $(PYTHON)
+.venv/.ready-demo: pyproject.toml constraints.txt .ci/venv
+	@.ci/venv demo $(PYTHON)
 	@touch $@
 
-.venv/.ready-dev: pyproject.toml constraints.txt tools/venv
-	@tools/venv test,lint $(PYTHON)
+.venv/.ready-dev: pyproject.toml constraints.txt .ci/venv
+	@.ci/venv test,lint $(PYTHON)
 	@touch $@ .venv/.ready-demo
 
 demo: .venv/.ready-demo

@@ -110,6 +110,6 @@ def test_every_requirement_is_pinned_for_repeatable_installs() -> None:
         if wanted.name == "fieldlab":  # an extra that includes another
             continue
         pin = pinned.get(canonicalize_name(wanted.name))
-        assert pin is not None, f"{wanted.name} is not in constraints.txt: run tools/constraints"
+        assert pin is not None, f"{wanted.name} is not in constraints.txt: run .ci/constraints"
         (version,) = (s.version for s in pin.specifier)
-        assert wanted.specifier.contains(version), f"{pin} does not satisfy {wanted}: run tools/constraints"
+        assert wanted.specifier.contains(version), f"{pin} does not satisfy {wanted}: run .ci/constraints"
