@@ -33,7 +33,7 @@ DEFAULT_WINDOW = "10s"
 AHEAD_NS = (
     2 * 86_400 * 10**9
 )  # a reading so far ahead of its commit has a wild clock and would stop its machine's clock
-_SNAPSHOT = 2
+_SNAPSHOT = 3
 
 
 class Lookup(Protocol):

@@ -236,4 +236,7 @@ class PartFlow:
             self._event(tracker, row)
 
     def _event(self, tracker: PartTracker, row: PartEvent | Verdict | Finding) -> None:
+        if not isinstance(row, Finding):
+            series = row.event if isinstance(row, PartEvent) else "part"
+            row = msgspec.structs.replace(row, time=tracker.apart(series, row.time))
         self._emit(SignalKey(tracker.place, tracker.config.signal), row.time, row)

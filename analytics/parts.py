@@ -46,6 +46,7 @@ class PartTracker:
         self.riding: dict[str, str] = {}  # genealogy signal → its value now
         self.since: int | None = None  # when the part, or our waiting for the first, began
         self.warned = False
+        self._told: dict[str, int] = {}  # series → time of its newest row
         self._raw: str | None = None
         self._timeline: list[tuple[int, str]] = []  # (start, id) of the parts that the readings at hand belong to
 
@@ -97,9 +98,15 @@ class PartTracker:
             return Part(f"{raw}-{stamp}" if raw else "", time, complete)
         return Part(raw, time, complete)
 
+    def apart(self, series: str, time: int) -> int:
+        """`time`, or one nanosecond after the newest row of the series: two at one time would be one in a store."""
+        self._told[series] = time = max(time, self._told.get(series, time - 1) + 1)
+        return time
+
     def save(self) -> dict[str, Any]:
         """State as plain values."""
         return {
+            "told": self._told,
             "slots": list(self.slots.items()),
             "accumulator": self.accumulator.save(),
             "part": msgspec.to_builtins(self.part),
@@ -116,6 +123,7 @@ class PartTracker:
         self.accumulator.load(saved["accumulator"])
         self.part = msgspec.convert(saved["part"], Part | None)
         self.riding, self.since, self.warned = dict(saved["riding"]), saved["since"], saved["warned"]
+        self._told = dict(saved["told"])
         self._raw, self._timeline = saved["raw"], [(int(t), str(name)) for t, name in saved["timeline"]]
 
 

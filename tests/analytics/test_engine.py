@@ -123,6 +123,21 @@ def test_genealogy(plant: Any, mill_config: Any) -> None:
     assert {v.id: v.genealogy["tool"] for v in of(rows, Verdict)} == {"p0": "T1", "p1": "T1", "p2": "T2, T3"}
 
 
+def test_rows_of_one_series_never_share_a_time(plant: Any, mill_config: Any) -> None:
+    """Tool and lot ride along from the start of a part: two rows at one time would be one point in InfluxDB."""
+    config = mill_config()
+    part = msgspec.structs.replace(config.parts[0], genealogy=("tool", "lot"))
+    engine = plant.engine(msgspec.structs.replace(config, parts=(part,)))
+    for name in ("p0", "p1", "p2"):
+        plant.part(name, 10.0, tool="T1", lot="L1")
+    rows = of(engine.fold([plant.readings(), *plant.silence()]), PartEvent)
+    consumed = [e.time for e in rows if e.event == "consume"]
+    assert len(consumed) == 6
+    assert len(set(consumed)) == 6
+    starts = {e.id: e.time for e in rows if e.event == "start"}
+    assert all(0 <= e.time - starts[e.id] <= 1 for e in rows if e.event == "consume")
+
+
 @pytest.mark.parametrize(
     ("config", "signal", "values", "ids"),
     [
