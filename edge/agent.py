@@ -6,6 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,12 @@ class Agent:
         self._readers: list[Reader] = []
         self._catalog = Catalog(self._journal.signals, config.rules, self._tell)
         self._intake = Intake(self._journal, self._catalog)
-        self._forwarders = [self._make_forwarder(i) for i in range(len(config.stores))]
+        self._stores = [self._make_lanes(i) for i in range(len(config.stores))]
+        self._forwarders = [lane for lanes in self._stores for lane in lanes]
         self._judge = Judge(self._journal, config.analytics())
-        self._ledger = Ledger(self._journal, self._forwarders, config.agent.name)
+        self._ledger = Ledger(self._journal, self._stores[0], config.agent.name)
         self._sources = [self._make_source(i) for i in range(len(config.sources))]
-        kept = {f.store.name for f in self._forwarders} | {"analytics"}
+        kept = {f.name for f in self._forwarders} | {"analytics"}
         if retired := [name for name in self._journal.consumers() if name not in kept]:
             log.warning("consumers_retired", names=retired, reason="no longer in the configuration")
             self._journal.retire(retired)
@@ -109,11 +111,11 @@ class Agent:
             self._drain.set()
             self._wake()
             await _settle([*consumers, serving], _DRAIN)
-            for forwarder in self._forwarders:
+            for live, _ in self._stores:
                 try:
-                    await asyncio.to_thread(forwarder.store.close)
+                    await asyncio.to_thread(live.store.close)
                 except Exception:  # what it has is committed: the journal still wants to be closed
-                    log.exception("store_not_closed", store=forwarder.store.name)
+                    log.exception("store_not_closed", store=live.store.name)
             await asyncio.to_thread(self._journal.close)
             (self._config.agent.data / SOCKET).unlink(missing_ok=True)
             self._lock.close()
@@ -146,7 +148,8 @@ class Agent:
 
     # ---- parts ----
 
-    def _make_forwarder(self, index: int) -> Forwarder:
+    def _make_lanes(self, index: int) -> tuple[Forwarder, Forwarder]:
+        """The two lanes of a store: live readings and everything else, and back-fill."""
         configured = self._config.stores[index]
         try:
             store, reader = load_store(configured.kind).create(
@@ -159,7 +162,11 @@ class Agent:
         if reader is not None:
             self._readers.append(reader)
         drop = getattr(configured.config, "when_full", "hold") == "drop-oldest"
-        return Forwarder(self._journal, store, drop_oldest=drop)
+        thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{store.name}")
+        return (
+            Forwarder(self._journal, store, thread, drop_oldest=drop),
+            Forwarder(self._journal, store, thread, backfill=True, drop_oldest=drop),
+        )
 
     def _make_source(self, index: int) -> Source:
         configured = self._config.sources[index]

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import structlog
 
-from fieldlab.model import Record
+from fieldlab.model import Record, RecordKind
 from ingest.journal import Chunk, Journal
 from ingest.stores.base import DeadLetter, Store, StoreError, StoreMisconfiguredError
 
@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 _CHECKPOINT_EVERY = 500  # records between two checkpoints of the counts
 _LAZY_MOVE = 500  # positions without anything for this store before its cursor is moved on disk
+_BACKFILL = frozenset({RecordKind.BACKFILL})
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _PACE = 0.2  # seconds between two small writes: a store's cost a write is far above its cost a reading
 _SMALL = 5_000  # readings
@@ -75,28 +76,43 @@ class Counts:
 
 
 class Forwarder:
-    """Drives one store. `run` belongs to one event loop; the store's calls run in a thread of their own.
+    """Drives one store, in one of two lanes: live, or back-fill, so that fresh readings stay fresh.
+
+    `run` belongs to one event loop. The store's calls run in `thread`, which its two lanes share.
 
     Args:
         journal: where it reads.
         store: where it writes.
+        thread: has one worker.
+        backfill: which lane.
         drop_oldest: when the journal is full because this store is behind, drop what is oldest, counted, rather than
             hold the sources.
 
     Attributes:
+        name: of its cursor: the store's, or `<store>.backfill`.
         counts: what the store keeps, refused, and never got, a signal.
         error: the store's words while it does not take records, else empty.
     """
 
-    def __init__(self, journal: Journal, store: Store, *, drop_oldest: bool = False) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        store: Store,
+        thread: ThreadPoolExecutor,
+        *,
+        backfill: bool = False,
+        drop_oldest: bool = False,
+    ) -> None:
         self.store = store
+        self.name = f"{store.name}.backfill" if backfill else store.name
         self.error = ""
+        self._kinds = _BACKFILL if backfill else store.kinds - _BACKFILL
         self._drop_oldest = drop_oldest
         self._written = 0.0  # when, on the loop's clock
         self._journal = journal
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{store.name}")
+        self._thread = thread
         self._wake = asyncio.Event()
-        found = journal.register(store.name, stateful=True)
+        found = journal.register(self.name, stateful=True)
         self._position = self._saved = found.position
         self._checkpoint = found.keep_from
         self.counts = Counts(found.state)
@@ -105,7 +121,7 @@ class Forwarder:
     def _recount(self, start: int, end: int) -> None:
         """Count again what was written after the checkpoint."""
         while start < end:
-            chunk = self._journal.read(start, self.store.kinds, upto=end)
+            chunk = self._journal.read(start, self._kinds, upto=end)
             self.counts.add(chunk.records)
             start = chunk.upto
 
@@ -115,47 +131,44 @@ class Forwarder:
 
     def status(self) -> ConsumerStatus:
         """How it is doing; safe to call from any thread."""
-        records, readings = self._journal.lag(self._position, self.store.kinds)
+        records, readings = self._journal.lag(self._position, self._kinds)
         return ConsumerStatus(
-            name=self.store.name,
+            name=self.name,
             position=self._position,
             lag_records=records,
             lag_readings=readings,
-            lag_seconds=self._journal.age(self._position, self.store.kinds) if records else 0.0,
+            lag_seconds=self._journal.age(self._position, self._kinds) if records else 0.0,
             error=self.error,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Forward until `stop` is set and nothing is left, or until cancelled."""
         loop = asyncio.get_running_loop()
-        try:
-            while True:
-                self._wake.clear()
-                chunk = await self._read()
-                if chunk.records:
-                    early = self._written + _PACE - loop.time()
-                    if early > 0 and not stop.is_set() and _readings(chunk) < _SMALL:
-                        await asyncio.sleep(early)  # and read again: more will have come
-                        continue
-                    await self._forward(chunk)
-                    self._written = loop.time()
+        while True:
+            self._wake.clear()
+            chunk = await self._read()
+            if chunk.records:
+                early = self._written + _PACE - loop.time()
+                if early > 0 and not stop.is_set() and _readings(chunk) < _SMALL:
+                    await asyncio.sleep(early)  # and read again: more will have come
                     continue
-                self._position = chunk.upto
-                if chunk.upto - self._saved > _LAZY_MOVE:
-                    await self._move(chunk.upto, ())
-                if stop.is_set():
-                    await self._move(chunk.upto, (), checkpoint=True)
-                    return
-                await self._wake.wait()
-        finally:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+                await self._forward(chunk)
+                self._written = loop.time()
+                continue
+            self._position = chunk.upto
+            if chunk.upto - self._saved > (0 if self._journal.full else _LAZY_MOVE):
+                await self._move(chunk.upto, ())
+            if stop.is_set():
+                await self._move(chunk.upto, (), checkpoint=True)
+                return
+            await self._wake.wait()
 
     async def _read(self) -> Chunk:
         """The next chunk; a journal that cannot be read is tried again, slowly."""
         loop = asyncio.get_running_loop()
         while True:
             try:
-                return await loop.run_in_executor(self._thread, self._journal.read, self._position, self.store.kinds)
+                return await loop.run_in_executor(self._thread, self._journal.read, self._position, self._kinds)
             except sqlite3.DatabaseError as e:
                 self._say(f"the journal cannot be read: {e}", must_act=True)
                 await asyncio.sleep(_LONGEST_PAUSE)
@@ -164,7 +177,7 @@ class Forwarder:
         loop = asyncio.get_running_loop()
         pause = _FIRST_PAUSE
         while True:
-            if self._drop_oldest and self._journal.held_by(self.store.name):
+            if self._drop_oldest and self._journal.held_by(self.name):
                 await self._drop(chunk)
                 return
             try:
@@ -175,13 +188,13 @@ class Forwarder:
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
             if self.error:
-                log.info("store_takes_records_again", store=self.store.name)
+                log.info("store_takes_records_again", store=self.name)
             self.error = ""
             break
         for letter in letters:
             log.warning(
                 "store_refused_readings",
-                store=self.store.name,
+                store=self.name,
                 machine=letter.machine,
                 signal=letter.signal,
                 readings=letter.readings,
@@ -191,7 +204,7 @@ class Forwarder:
         await self._move(chunk.upto, letters)
 
     async def _drop(self, chunk: Chunk) -> None:
-        log.warning("readings_dropped", store=self.store.name, readings=_readings(chunk), reason="journal full")
+        log.warning("readings_dropped", store=self.name, readings=_readings(chunk), reason="journal full")
         self.counts.drop(chunk.records)
         await self._move(chunk.upto, (), checkpoint=True)
 
@@ -201,7 +214,7 @@ class Forwarder:
         save = checkpoint or due or bool(letters)
         await asyncio.wrap_future(
             self._journal.advance(
-                self.store.name,
+                self.name,
                 position,
                 keep_from=position if save else None,
                 state=self.counts.snapshot() if save else None,
@@ -214,7 +227,7 @@ class Forwarder:
     def _say(self, error: str, *, must_act: bool) -> None:
         if error != self.error:
             event = "store_misconfigured" if must_act else "store_unavailable"
-            log.warning(event, store=self.store.name, error=error)
+            log.warning(event, store=self.name, error=error)
         self.error = error
 
 

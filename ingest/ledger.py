@@ -14,14 +14,14 @@ _OF_STORE = frozenset({"stored", "dead", "dropped"})
 
 
 class Ledger:
-    """Totals since the journal began. `stored`, `dead` and `dropped` are those of the first store.
+    """Totals since the journal began. `lanes`: those of the first store, whose are `stored`, `dead` and `dropped`.
 
     received = committed + duplicate + rejected; committed = stored + dead + dropped + waiting.
     """
 
-    def __init__(self, journal: Journal, forwarders: Sequence[Forwarder], agent: str) -> None:
+    def __init__(self, journal: Journal, lanes: Sequence[Forwarder], agent: str) -> None:
         self._journal = journal
-        self._forwarders = forwarders
+        self._lanes = lanes
         self._agent = agent
         self._shown: NDArray[np.int64] = np.empty((len(_COLUMNS), 0), np.int64)
 
@@ -30,10 +30,11 @@ class Ledger:
         size = len(self._journal.signals)
         table = np.zeros((len(_COLUMNS), size), np.int64)
         # The store's counts first: what it has was committed before, so no row ever shows more stored than committed.
-        for row, name in enumerate(_COLUMNS):
-            if name in _OF_STORE and self._forwarders:
-                column = getattr(self._forwarders[0].counts, name)[:size]
-                table[row, : len(column)] = column
+        for lane in self._lanes:
+            for row, name in enumerate(_COLUMNS):
+                if name in _OF_STORE:
+                    column = getattr(lane.counts, name)[:size]
+                    table[row, : len(column)] += column
         totals = self._journal.identity.totals(size)
         for row, name in enumerate(_COLUMNS):
             if name not in _OF_STORE:
