@@ -112,7 +112,7 @@ class Hub:
         self._latest.refresh(reader, units, time.time_ns())
         self._read_charts()
         ledger = view.ledger(status, infos, self._counts)
-        machines = view.machines(infos, reader.machine_states(), findings, self._latest.known, self._latest.heard)
+        machines = view.machines(infos, reader.machine_states(), findings, self._latest.known)
         sections = {
             "machines": machines,
             "findings": view.findings(findings, units, capped=len(findings) >= _LIMIT),

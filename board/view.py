@@ -41,12 +41,8 @@ def machines(
     states: Iterable[MachineState],
     findings: Iterable[Finding],
     latest: Mapping[SignalKey, Latest],
-    heard: Mapping[Place, int],
 ) -> list[dict[str, Any]]:
-    """Every machine: its state, when it last spoke, its open findings and its newest values.
-
-    `heard` is machine → a time, ns, since when it has surely spoken.
-    """
+    """Every machine: its state, when it last spoke, its open findings and its newest values."""
     of_place: dict[Place, list[SignalInfo]] = {}
     for info in infos:
         of_place.setdefault(info.key.place, []).append(info)
@@ -62,8 +58,6 @@ def machines(
     for place in sorted({*of_place, *state_of}):
         here = sorted(of_place.get(place, ()), key=lambda info: info.key.name)
         spoken = [latest[info.key].time for info in here if info.key in latest]
-        if place in heard:
-            spoken.append(heard[place])
         state = state_of.get(place)
         rows.append(
             {

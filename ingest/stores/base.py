@@ -130,6 +130,10 @@ class Reader(Protocol):
         """The newest `limit` readings of a signal in [start, end)."""
         ...
 
+    def latest(self, start: int) -> dict[SignalKey, Series]:
+        """The newest reading of each signal that has any since `start`; each series has one row."""
+        ...
+
     def counts(self, start: int = 0, end: int = 2**63 - 1) -> dict[SignalKey, int]:
         """Readings kept of each signal in [start, end), those without a value included."""
         ...

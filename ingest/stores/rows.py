@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from fieldlab.model import ChartPoint, Finding, MachineState, PartEvent, Place, SignalInfo, SignalKey, Verdict
 from ingest.line_protocol import REASONS
+from ingest.stores.base import Series
 
 Row = Mapping[str, Any]
 
@@ -20,6 +22,17 @@ def place_of(row: Row) -> Place:
 def key_of(row: Row) -> SignalKey:
     """The signal that a row is about."""
     return SignalKey(place_of(row), row["signal"] or "")
+
+
+def series_of(row: Row) -> Series:
+    """A row of the measurement `telemetry`."""
+    value = math.nan if row["value"] is None else row["value"]
+    return Series(
+        np.array([row["time"]], np.int64),
+        np.array([value], np.float64),
+        np.array([row["status"] or 0], np.uint32),
+        {} if row["text"] is None else {0: row["text"]},
+    )
 
 
 def signal_of(row: Row) -> SignalInfo:

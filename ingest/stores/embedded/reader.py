@@ -56,6 +56,12 @@ class EmbeddedReader:
             {row: columns["text"][row] for row in said},
         )
 
+    def latest(self, start: int) -> dict[SignalKey, Series]:
+        """See `Reader`."""
+        newest = f"SELECT * FROM reading WHERE time >= ? QUALIFY {_NEWEST.format('series')}"
+        asked = f"SELECT s.*, r.time, r.value, r.status, r.text FROM ({newest}) r JOIN series s ON s.id = r.series"
+        return {rows.key_of(row): rows.series_of(row) for row in self._rows(asked, start)}
+
     def counts(self, start: int = 0, end: int = 2**63 - 1) -> dict[SignalKey, int]:
         """See `Reader`."""
         asked = (

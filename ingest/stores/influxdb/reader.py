@@ -53,6 +53,14 @@ class InfluxReader:
             {i: r[3] for i, r in enumerate(newest) if r[3] is not None},
         )
 
+    def latest(self, start: int) -> dict[SignalKey, Series]:
+        """See `Reader`."""
+        where = _between(start, _LATEST)
+        asked = (
+            f'SELECT "value", "status", "text" FROM "telemetry" WHERE {where}{_by(_SIGNAL)} ORDER BY time DESC LIMIT 1'
+        )
+        return {rows.key_of(row): rows.series_of(row) for row in self._query(asked)}
+
     def counts(self, start: int = 0, end: int = 2**63 - 1) -> dict[SignalKey, int]:
         """See `Reader`. A reading has a value, or a text, or a Bad status alone."""
         found: dict[SignalKey, int] = {}

@@ -240,6 +240,20 @@ def test_of_two_values_at_one_time_the_later_one_counts(opened: tuple[Store, Rea
     assert reader.telemetry(LOAD, 0, 2**63 - 1).value.tolist() == [3.0]
 
 
+def test_the_newest_reading_of_each_signal(opened: tuple[Store, Reader, SignalTable]) -> None:
+    store, reader, signals = opened
+    store.write([readings()])
+    newest = reader.latest(T0)
+    assert set(newest) == {signals[0], signals[1], signals[2]}
+    for key, series in newest.items():
+        expected = reader.telemetry(key, 0, 2**62, limit=1)
+        assert (series.time.tolist(), series.status.tolist()) == (expected.time.tolist(), expected.status.tolist())
+        np.testing.assert_array_equal(series.value, expected.value)
+        assert series.text == expected.text
+    assert set(reader.latest(T0 + 6)) == {signals[1]}
+    assert reader.latest(T0 + 8) == {}
+
+
 def test_signals_that_appear_later_are_stored(opened: tuple[Store, Reader, SignalTable]) -> None:
     store, reader, signals = opened
     store.write([readings()])
