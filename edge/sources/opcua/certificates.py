@@ -120,7 +120,7 @@ def save_pin(file: Path, new: Pin, pin: Pin | None) -> None:
 
 def write_private(file: Path, content: bytes) -> None:
     """Write a file that only its owner may read, at once or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_private(file.parent)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -129,6 +129,12 @@ def write_private(file: Path, content: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(file)
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder and what is missing above it, for us alone: `check` may be the first to make the data folder."""
+    for missing in reversed([f for f in (folder, *folder.parents) if not f.exists()]):
+        missing.mkdir(exist_ok=True, mode=0o700)
 
 
 def load_identity(folder: Path, agent: str) -> Identity:
@@ -194,7 +200,7 @@ def _create(folder: Path, certificate_file: Path, key_file: Path, agent: str) ->
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
     )
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_private(folder)
     folder.chmod(0o700)
     encoded = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -61,17 +61,18 @@ def test_a_server_that_does_not_trust_us_is_named(
 
 
 def test_our_certificate(tmp_path: Any) -> None:
-    made = load_identity(tmp_path / "certificates", "line 3/ä")
-    assert load_identity(tmp_path / "certificates", "renamed").fingerprint == made.fingerprint
+    folder = tmp_path / "data" / "certificates"
+    made = load_identity(folder, "line 3/ä")
+    assert load_identity(folder, "renamed").fingerprint == made.fingerprint
     names = made.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [made.uri]
     assert made.uri.endswith(":fieldlab:line_3__")
-    assert stat.S_IMODE((tmp_path / "certificates").stat().st_mode) == 0o700
-    assert stat.S_IMODE((tmp_path / "certificates" / "own").stat().st_mode) == 0o700
-    assert stat.S_IMODE((tmp_path / "certificates" / "own" / "client.key").stat().st_mode) == 0o600
-    (tmp_path / "certificates" / "own" / "client.key").write_text("junk")
+    for made_for_us in (tmp_path / "data", folder, folder / "own"):
+        assert stat.S_IMODE(made_for_us.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "own" / "client.key").stat().st_mode) == 0o600
+    (folder / "own" / "client.key").write_text("junk")
     with pytest.raises(SecurityRefusedError, match="delete both"):
-        load_identity(tmp_path / "certificates", "x")
+        load_identity(folder, "x")
 
 
 def test_a_damaged_pin_is_not_taken_for_none(tmp_path: Any) -> None:
