@@ -205,4 +205,5 @@ def _refuse_worker_with_judgement(document: Document, config: AgentConfig) -> No
 def in_file(config: AgentConfig, error: ConfigError, source: Configured) -> ConfigError:
     """An error about a source's table, which knows its key only, with file and line."""
     document = Document(config.file)
-    return document.error(str(error), f"{source.key}.{error.key}" if error.key else source.key)
+    words = str(error) if error.file else error.message  # an error about another file, such as a token's, names it
+    return document.error(words, f"{source.key}.{error.key}" if error.key else source.key)

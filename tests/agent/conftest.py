@@ -81,8 +81,14 @@ class AgentProcess:
 
     @property
     def troubles(self) -> list[dict[str, Any]]:
-        """What it has logged that should not be: errors, and what is no event."""
-        return [e for e in self.log if e["event"] == "unreadable" or e["level"] in ("error", "critical")]
+        """What it has logged that should not be: errors of ours, and what is no event."""
+        return [
+            e
+            for e in self.log
+            if e["event"] == "unreadable"
+            or "exception" in e
+            or (e["level"] in ("error", "critical") and not e["event"].endswith("_unreachable"))
+        ]
 
     def launch(self) -> "subprocess.Popen[bytes]":
         """Start it and wait for nothing."""
