@@ -1,4 +1,4 @@
-"""The raw body of a PublishResponse → columns: numpy where the items are uniform, item by item otherwise."""
+"""The raw body of a PublishResponse → columns: numpy where items have equal layouts, item by item otherwise."""
 
 import struct
 from typing import Final
@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from edge.sources.opcua.columns import Columns, join
+from edge.sources.opcua.grouped import read_grouped
 from edge.sources.opcua.uniform import read_uniform
 from edge.sources.opcua.walker import Walker
 from edge.sources.opcua.wire import Cursor, DecodeError
@@ -111,6 +112,5 @@ def _skip_header(cursor: Cursor) -> None:
 def _data_change(body: bytes, pos: int, end: int, arrival: int, fast: bool) -> Columns:
     if fast and end - pos >= _SMALL:
         columns = read_uniform(body, pos, end, arrival)
-        if columns is not None:
-            return columns
+        return read_grouped(body, pos, end, arrival) if columns is None else columns
     return Walker(arrival).read(Cursor(body, pos, end))

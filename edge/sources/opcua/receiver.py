@@ -74,8 +74,8 @@ class Receiver:
         count.unkept += columns.unkept
         count.times_replaced += columns.times_replaced
         count.empty += columns.empty
-        if not columns.fast:
-            status = columns.batch.status
+        status = columns.batch.status
+        if status.any():
             self.gone.update(columns.batch.signal[(status == _NODE_GONE[0]) | (status == _NODE_GONE[1])].tolist())
         batch = self._signals.to_batch(columns)
         count.readings += len(batch)

@@ -7,23 +7,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.sources.opcua.columns import Columns
-from edge.sources.opcua.wire import EPOCH_TICKS, MAX_TICKS
+from edge.sources.opcua.wire import EPOCH_TICKS, LAST_DATETIME, MAX_TICKS
 from fieldlab.model import Batch
-from fieldlab.model.status import is_bad
+from fieldlab.model.status import BAD_TYPE_MISMATCH, is_bad
 
+NO_VALUE: Final = -1  # a DataValue without a value; a builtin type otherwise
+NULL: Final = 0
 _TYPES: Final = {
     1: "u1", 2: "i1", 3: "u1", 4: "<i2", 5: "<u2", 6: "<i4", 7: "<u4", 8: "<i8", 9: "<u8", 10: "<f4", 11: "<f8",
+    13: "<i8", 19: "<u4",
 }  # fmt: skip
 _FIRST_ITEM: Final = 4  # behind the count of items
 _EXACT: Final = 2**53
+_BOOLEAN: Final = 1
+_DATETIME: Final = 13
 
 
-@lru_cache(maxsize=256)
-def _layout(mask: int, kind: int) -> "np.dtype[Any] | None":
-    """An item of MonitoredItemNotification with these DataValue fields, OPC 10000-6, 5.2.2.17; None if it varies."""
-    if kind not in _TYPES or not mask & 0x01 or mask > 0x3F:
+@lru_cache(maxsize=2048)
+def layout(mask: int, kind: int) -> "np.dtype[Any] | None":
+    """An item of MonitoredItemNotification with these DataValue fields, OPC 10000-6, 5.2.2.17; None if it varies.
+
+    Args:
+        mask: the DataValue's encoding mask.
+        kind: the Variant's encoding byte, or `NO_VALUE`.
+    """
+    if mask > 0x3F or bool(mask & 0x01) == (kind == NO_VALUE):
         return None
-    fields = [("handle", "<u4"), ("head", "<u2"), ("value", _TYPES[kind])]
+    fields = [("handle", "<u4"), ("mask", "u1")]
+    if kind != NO_VALUE:
+        fields.append(("kind", "u1"))
+        if kind != NULL:
+            if kind not in _TYPES:
+                return None
+            fields.append(("value", _TYPES[kind]))
     for bit, name, form in (
         (0x02, "status", "<u4"),
         (0x04, "source", "<i8"),
@@ -49,22 +65,52 @@ def read_uniform(body: bytes, pos: int, end: int, arrival: int) -> Columns | Non
         return None
     count = int.from_bytes(body[pos : pos + 4], "little", signed=True)
     mask, kind = body[pos + 8], body[pos + 9]
-    layout = _layout(mask, kind)
-    if layout is None or count < 1:
+    form = layout(mask, kind)
+    if form is None or count < 1:
         return None
-    diagnostics = pos + _FIRST_ITEM + count * layout.itemsize
+    diagnostics = pos + _FIRST_ITEM + count * form.itemsize
     if diagnostics + 4 != end or body[diagnostics:end] not in (b"\xff\xff\xff\xff", b"\0\0\0\0"):
         return None
-    rows = np.frombuffer(body, layout, count, pos + _FIRST_ITEM)
-    if not (rows["head"] == (mask | kind << 8)).all():
+    rows = np.frombuffer(body, form, count, pos + _FIRST_ITEM)
+    if not ((rows["mask"] == mask) & (rows["kind"] == kind)).all():
         return None
+    return read_rows(rows, mask, kind, arrival)
+
+
+def read_rows(rows: NDArray[Any], mask: int, kind: int, arrival: int) -> Columns:
+    """Items of one layout → columns.
+
+    Args:
+        rows: the items, (n,) of `layout(mask, kind)`.
+        mask: see `layout`.
+        kind: see `layout`.
+        arrival: the time for readings without one, ns.
+    """
     time, replaced = _times(rows, mask, arrival)
-    raw = rows["value"]
     status = rows["status"] if mask & 0x02 else None
-    batch = Batch.of(rows["handle"], time, raw != 0 if kind == 1 else raw, status)
+    if kind in (NO_VALUE, NULL):
+        return _without_value(rows["handle"], time, status, replaced)
+    raw = rows["value"]
+    value = raw
+    if kind == _BOOLEAN:
+        value = raw != 0
+    elif kind == _DATETIME:
+        value = (np.clip(raw, 0, LAST_DATETIME) - EPOCH_TICKS) / 1e7
+    batch = Batch.of(rows["handle"], time, value, status)
     if kind in (8, 9):
         batch = _with_integers(batch, raw)
     return Columns(batch, times_replaced=replaced, fast=True)
+
+
+def _without_value(
+    handles: NDArray[np.uint32], time: NDArray[np.int64], status: NDArray[np.uint32] | None, replaced: int
+) -> Columns:
+    """A status that is not Bad promises a value: without one it becomes BadTypeMismatch."""
+    known = np.zeros(len(handles), np.uint32) if status is None else np.array(status, np.uint32)
+    mismatch = ~is_bad(known)
+    known[mismatch] = BAD_TYPE_MISMATCH
+    batch = Batch.of(handles, time, np.full(len(handles), np.nan), known)
+    return Columns(batch, unkept=int(mismatch.sum()), times_replaced=replaced, fast=True)
 
 
 def _times(rows: NDArray[Any], mask: int, arrival: int) -> tuple[NDArray[np.int64], int]:

@@ -53,14 +53,23 @@ class Walker:
             DecodeError: if it is none. So does `struct.error`.
         """
         for _ in range(cursor.count(5)):
-            self._item(cursor)
+            self.item(cursor)
         for _ in range(cursor.count(1)):
             cursor.skip_diagnostic()
+        return self.columns()
+
+    def columns(self) -> Columns:
+        """What was read so far."""
         element = np.asarray(self._element, np.int32) if self._arrays else None
         return Columns(self._builder.build(), element, self._unkept, self._replaced, self._empty)
 
-    def _item(self, cursor: Cursor) -> None:
-        """A MonitoredItemNotification: client handle and DataValue, OPC 10000-6, 5.2.2.17."""
+    def item(self, cursor: Cursor) -> int:
+        """Read a MonitoredItemNotification: client handle and DataValue, OPC 10000-6, 5.2.2.17.
+
+        Returns:
+            How many readings it holds: one, or as many as its array has elements.
+        """
+        before = len(self._element)
         handle = cursor.u32()
         mask = cursor.u8()
         values: list[Value] | None = None
@@ -84,6 +93,7 @@ class Walker:
                 self._add(handle, i, time, value, status)
         else:
             self._add(handle, SCALAR, time, values[0], status)
+        return len(self._element) - before
 
     def _add(self, handle: int, element: int, time: int, value: Value | None, status: int) -> None:
         self._builder.add(handle, time, value, status)

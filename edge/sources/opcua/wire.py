@@ -9,7 +9,7 @@ from typing import Final
 
 EPOCH_TICKS: Final = 116_444_736_000_000_000  # 1970 in 100 ns since 1601
 MAX_TICKS: Final = EPOCH_TICKS + (2**63 - 1) // 100  # the year 2262: the last that fits 64 bits of nanoseconds
-_LAST_DATETIME: Final = 2_650_467_743_990_000_000  # 9999-12-31T23:59:59, OPC 10000-6, 5.2.2.5
+LAST_DATETIME: Final = 2_650_467_743_990_000_000  # 9999-12-31T23:59:59, OPC 10000-6, 5.2.2.5
 _MAX_DEPTH: Final = 32
 
 _U16 = struct.Struct("<H")
@@ -216,7 +216,7 @@ def _bound(depth: int) -> None:
 
 def datetime_to_seconds(ticks: int) -> float:
     """Seconds since 1970 of a DateTime, clamped to the range of 5.2.2.5."""
-    return (min(max(ticks, 0), _LAST_DATETIME) - EPOCH_TICKS) / 1e7
+    return (min(max(ticks, 0), LAST_DATETIME) - EPOCH_TICKS) / 1e7
 
 
 def usable(ticks: int) -> bool:
