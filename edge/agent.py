@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from starlette.routing import BaseRoute
 
-from edge import http, queries
+from edge import http, queries, remedy
 from edge.catalog import Catalog
 from edge.config import AgentConfig, in_file
 from edge.intake import Intake
@@ -23,6 +23,7 @@ from edge.sources import load_kind as load_source
 from edge.sources.base import Source
 from fieldlab.errors import ConfigError, RefusedError
 from fieldlab.model import AgentRow, SignalInfo
+from ingest.deadletter import DeadLetters
 from ingest.forwarder import Forwarder
 from ingest.journal import Journal
 from ingest.ledger import Ledger
@@ -80,7 +81,9 @@ class Agent:
         self._sockets = [http.listen_locally(config.agent.data / SOCKET)]
         if config.agent.http:
             self._sockets.append(http.listen(config.agent.http))
-        routes = [*queries.routes(self._readers[0])] if self._readers else []
+        routes = remedy.routes(DeadLetters(self._journal), self._forwarders)
+        if self._readers:
+            routes += queries.routes(self._readers[0])
         if board and self._readers:
             routes += board(self._readers[0], self.status, self._drain.is_set)
         self._app = http.application(self.status, routes, address=config.agent.http)

@@ -51,6 +51,13 @@ class Counts:
                 self.stored[signal] -= count
                 self.dead[signal] += count
 
+    def revive(self, letter: DeadLetter, refused: int) -> None:
+        """Count a dead letter that was sent again, of which so many readings were refused once more."""
+        for signal, count in letter.counts.items():
+            self._grow(signal + 1)
+            self.stored[signal] += count - refused
+            self.dead[signal] -= count - refused
+
     def drop(self, records: Sequence[Record]) -> None:
         """Count what was dropped."""
         self._count(records, dropped=True)
@@ -202,6 +209,21 @@ class Forwarder:
             )
         self.counts.add(chunk.records, letters)
         await self._move(chunk.upto, letters)
+
+    async def resend(self, letter: DeadLetter) -> Sequence[DeadLetter] | None:
+        """Send a dead letter again: what is refused once more, or None if this kind of store cannot.
+
+        Raises:
+            StoreError: the store does not take anything now.
+        """
+        send = getattr(self.store, "resend", None)
+        if send is None:
+            return None
+        loop = asyncio.get_running_loop()
+        left: Sequence[DeadLetter] = await loop.run_in_executor(self._thread, send, letter)
+        self.counts.revive(letter, sum(again.readings for again in left))
+        await self._move(self._position, left, checkpoint=True)
+        return left
 
     async def _drop(self, chunk: Chunk) -> None:
         log.warning("readings_dropped", store=self.name, readings=_readings(chunk), reason="journal full")

@@ -58,7 +58,7 @@ class _LocalConnection(http.client.HTTPConnection):
             os.close(folder)
 
 
-def ask_agent(data: Path, path: str) -> Any:
+def ask_agent(data: Path, path: str, method: str = "GET") -> Any:
     """The answer of the agent that runs on a data folder, or None if none runs.
 
     Raises:
@@ -66,7 +66,7 @@ def ask_agent(data: Path, path: str) -> Any:
     """
     connection = _LocalConnection(data / "agent.sock")
     try:
-        connection.request("GET", path)
+        connection.request(method, path)
         answer = connection.getresponse()
         body = answer.read()
     except (FileNotFoundError, ConnectionRefusedError):

@@ -213,6 +213,11 @@ class Journal:
             found = db.execute("SELECT name FROM consumer WHERE name != ? ORDER BY name", (IDENTITY,)).fetchall()
         return [name for (name,) in found]
 
+    def select(self, query: str, given: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a bounded query of the journal's other tables (README.md)."""
+        with self._reader() as db:
+            return db.execute(query, tuple(given)).fetchall()
+
     def lag(self, position: int, kinds: frozenset[RecordKind]) -> tuple[int, int]:
         """Records and readings of `kinds` behind `position`."""
         row = self._one(

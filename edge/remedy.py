@@ -1,0 +1,74 @@
+"""What a person can do to a running agent's dead letters, over its Unix socket alone."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from ingest.deadletter import DeadLetters, Listed
+from ingest.forwarder import Forwarder
+from ingest.stores.base import StoreError
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What became of dead letters: sent again, dropped, refused once more, and those that cannot be sent, with why."""
+
+    replayed: int = 0
+    dropped: int = 0
+    refused: int = 0
+    kept: dict[str, str] = {}
+
+
+async def replay(letters: DeadLetters, chosen: Sequence[Listed], forwarders: Sequence[Forwarder]) -> Outcome:
+    """Send letters to their stores again. What a store refuses once more is a new letter, with the new reason."""
+    outcome = Outcome()
+    by_name = {forwarder.name: forwarder for forwarder in forwarders}
+    for listed in chosen:
+        forwarder = by_name.get(listed.store) or by_name.get(f"{listed.store}.backfill")
+        if forwarder is None:
+            outcome.kept[str(listed.id)] = f"{listed.store} is no store of this agent"
+            continue
+        try:
+            left = await forwarder.resend(letters.letter(listed))
+        except (StoreError, KeyError) as e:
+            outcome.kept[str(listed.id)] = str(e)
+            continue
+        if left is None:
+            outcome.kept[str(listed.id)] = f"{listed.store} cannot take letters again"
+            continue
+        await asyncio.wrap_future(letters.remove([listed.id]))
+        outcome.refused += sum(again.readings for again in left)
+        outcome.replayed += listed.readings - sum(again.readings for again in left)
+    return outcome
+
+
+def routes(letters: DeadLetters, forwarders: Sequence[Forwarder]) -> list[BaseRoute]:
+    """`GET /deadletters`, `POST /deadletters/replay`, `POST /deadletters/drop`; parameters `store` and `id`."""
+
+    def chosen(request: Request) -> list[Listed]:
+        ids = [int(number) for number in request.query_params.getlist("id")]
+        return letters.list(store=request.query_params.get("store", ""), ids=ids)
+
+    async def answer(request: Request) -> Response:
+        if request.scope["server"][1] is not None:
+            return PlainTextResponse("only over the agent's Unix socket\n", 403)
+        found = chosen(request)
+        action = request.path_params.get("action")
+        if action is None:
+            return _json({"deadletters": found})
+        if action == "drop":
+            await asyncio.wrap_future(letters.remove([listed.id for listed in found]))
+            return _json(Outcome(dropped=sum(listed.readings for listed in found)))
+        return _json(await replay(letters, found, forwarders))
+
+    return [
+        Route("/deadletters", answer),
+        Route("/deadletters/{action}", answer, methods=["POST"]),
+    ]
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
