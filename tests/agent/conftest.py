@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from fieldlab.cli.common import ask_agent
 
@@ -181,7 +182,7 @@ class Publisher:
 
     def __init__(self, broker: Any) -> None:
         self.taken = 0
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
         self._client.username_pw_set(broker.user, broker.password)
         self._client.max_inflight_messages_set(200)
         self._client.on_publish = self._on_publish

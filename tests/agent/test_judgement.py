@@ -3,10 +3,12 @@
 import json
 import random
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 START = 1_763_900_000_000_000_000
 SECOND = 1_000_000_000
@@ -64,7 +66,7 @@ class Listener:
     def __init__(self, broker: Any) -> None:
         self.heard: list[tuple[str, dict[str, Any]]] = []
         self.subscribed = False
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="listener")
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="listener")
         self._client.username_pw_set(broker.user, broker.password)
         self._client.on_message = lambda _, __, m: self.heard.append((m.topic, json.loads(m.payload)))
         self._client.on_subscribe = lambda *_: setattr(self, "subscribed", True)
@@ -115,7 +117,7 @@ def test_kills_change_no_judgement(
     stream = messages()
     cuts = [0, *sorted(random.Random(8).sample(range(100, len(stream) - 100), 5)), len(stream)]
     publisher = publish(broker)
-    for number, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
+    for number, (start, end) in enumerate(pairwise(cuts)):
         publisher.send(stream[start:end])
         if end < len(stream):
             if number % 2:  # some in the middle of the backlog, some when it has been judged

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 SIGNALS = 8
 MESSAGES = 20_000
@@ -19,7 +20,7 @@ class Publisher:
 
     def __init__(self, broker: Any) -> None:
         self.taken = 0
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="publisher")
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="publisher")
         self._client.username_pw_set(broker.user, broker.password)
         self._client.max_inflight_messages_set(200)
         self._client.on_publish = self._on_publish
