@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import signal
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; exit status 0 then."""
     log_to_stderr()
+    os.umask(0o077)  # what it writes is its owner's alone
     asyncio.run(_run(arguments.config))
     return 0
 

@@ -105,7 +105,7 @@ def test_a_taken_port(agent: Callable[..., Any], fieldlab: Callable[..., Any]) -
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        address = "127.0.0.1:{}".format(taken.getsockname()[1])
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = fieldlab("agent", agent(SOURCE, http=address).config, timeout=20)
     assert done.code == 1
     assert f"[agent] http = '{address}' cannot be used" in done.err

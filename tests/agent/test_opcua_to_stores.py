@@ -24,7 +24,7 @@ def produce(server: Any, start: int) -> None:
 
 
 def as_stored(row: tuple[str, int, Any, int]) -> tuple[str, int, float | None, str | None, int | None]:
-    """(signal, ns, value, text, status) as DESIGN 5.4 has a reading."""
+    """(signal, ns, value, text, status) as ingest/README.md has a reading."""
     name, at, value, status = row
     bad = status >= 0x80000000
     number = None if bad or isinstance(value, str) else float(value)
