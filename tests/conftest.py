@@ -22,6 +22,7 @@ import pytest
 
 _LOOPBACK = "127.0.0.1"
 _SBIN = ("/usr/sbin", "/usr/local/sbin", "/sbin")  # where Debian keeps servers; not on everybody's PATH
+_NODE = (20, 19)  # since then a script may `require` a module of the new kind, as node-opcua is
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy of the environment
 
 
@@ -333,7 +334,13 @@ def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
 @pytest.fixture(scope="session")
 def node_opcua() -> Path:
     """The `node_modules` folder with node-opcua, as `npm ci` in tests/interop makes it."""
-    _require("node", "nodejs")
+    version = subprocess.run(
+        [_require("node", "nodejs"), "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    if tuple(int(number) for number in version.strip("v\n").split(".")[:2]) < _NODE:
+        _absent(
+            f"node is {version.strip()}, and node-opcua needs 20.19: Debian package nodejs of trixie, or npm's `node`"
+        )
     folder = Path(__file__).parent / "interop" / "node_modules"
     if not (folder / "node-opcua" / "package.json").exists():
         _absent("node-opcua is not installed: run `npm ci` in tests/interop")
