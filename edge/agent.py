@@ -6,7 +6,6 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ from ingest.forwarder import Forwarder
 from ingest.journal import Journal
 from ingest.ledger import Ledger
 from ingest.stores import load_kind as load_store
-from ingest.stores.base import Reader, StoreError
+from ingest.stores.base import Reader, Store, StoreError
+from ingest.worker import Worker
 
 log = structlog.get_logger()
 
@@ -39,6 +39,7 @@ _TICK = 1.0
 _FIGURES_EVERY = 10.0
 _LEDGER_EVERY = 60.0
 _DRAIN = 10.0  # seconds that a stop waits for the stores; the journal keeps the rest
+_CLOSE = 3.0  # seconds for a store to be closed
 _RESTART_PAUSE = 5.0
 
 
@@ -69,6 +70,7 @@ class Agent:
         self._readers: list[Reader] = []
         self._catalog = Catalog(self._journal.signals, config.rules, self._tell)
         self._intake = Intake(self._journal, self._catalog)
+        self._threads: dict[str, Worker] = {}  # of each store
         self._stores = [self._make_lanes(i) for i in range(len(config.stores))]
         self._forwarders = [lane for lanes in self._stores for lane in lanes]
         self._judge = Judge(self._journal, config.analytics())
@@ -115,14 +117,22 @@ class Agent:
             self._wake()
             await _settle([*consumers, serving], _DRAIN)
             for live, _ in self._stores:
-                try:
-                    await asyncio.to_thread(live.store.close)
-                except Exception:  # what it has is committed: the journal still wants to be closed
-                    log.exception("store_not_closed", store=live.store.name)
+                await self._close(live.store)
             await asyncio.to_thread(self._journal.close)
             (self._config.agent.data / SOCKET).unlink(missing_ok=True)
             self._lock.close()
             log.info("agent_stopped", agent=self._config.agent.name)
+
+    async def _close(self, store: Store) -> None:
+        """Close a store behind its last write; one that hangs is left, as the journal still has what it was given."""
+        thread = self._threads[store.name]
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(thread.submit(store.close)), _CLOSE)
+        except TimeoutError:
+            log.warning("store_not_closed", store=store.name, reason="its last write does not end")
+        except Exception:  # the journal still wants to be closed
+            log.exception("store_not_closed", store=store.name)
+        thread.shutdown(wait=False)
 
     def status(self) -> dict[str, Any]:
         """The agent's health, as JSON can hold it; safe to call from any thread."""
@@ -165,7 +175,7 @@ class Agent:
         if reader is not None:
             self._readers.append(reader)
         drop = getattr(configured.config, "when_full", "hold") == "drop-oldest"
-        thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{store.name}")
+        thread = self._threads[store.name] = Worker(f"store-{store.name}")
         return (
             Forwarder(self._journal, store, thread, drop_oldest=drop),
             Forwarder(self._journal, store, thread, backfill=True, drop_oldest=drop),

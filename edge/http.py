@@ -106,7 +106,9 @@ def listen_locally(path: Path) -> socket.socket:
 
 async def serve(app: Starlette, sockets: Sequence[socket.socket], stop: asyncio.Event) -> None:
     """Serve on every socket until `stop` is set."""
-    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none"
+    )
     server = _Server(config)
     running = asyncio.create_task(server.serve(sockets=list(sockets)))
     await asyncio.wait({running, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,10 +1,11 @@
 """Moves records from the journal to one store, for ever, and moves the store's cursor only when they are safe."""
 
 import asyncio
+import contextlib
 import random
 import sqlite3
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 
 import msgspec
 import numpy as np
@@ -105,7 +106,7 @@ class Forwarder:
         self,
         journal: Journal,
         store: Store,
-        thread: ThreadPoolExecutor,
+        thread: Executor,
         *,
         backfill: bool = False,
         drop_oldest: bool = False,
@@ -119,6 +120,7 @@ class Forwarder:
         self._journal = journal
         self._thread = thread
         self._wake = asyncio.Event()
+        self._moving = asyncio.Lock()  # counts and cursor change together, also when a dead letter is sent again
         found = journal.register(self.name, stateful=True)
         self._position = self._saved = found.position
         self._checkpoint = found.keep_from
@@ -149,7 +151,7 @@ class Forwarder:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Forward until `stop` is set and nothing is left, or until cancelled."""
+        """Forward until `stop` is set and nothing is left, or the store takes nothing, or until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
@@ -159,7 +161,8 @@ class Forwarder:
                 if early > 0 and not stop.is_set() and _readings(chunk) < _SMALL:
                     await asyncio.sleep(early)  # and read again: more will have come
                     continue
-                await self._forward(chunk)
+                if not await self._forward(chunk, stop):
+                    return
                 self._written = loop.time()
                 continue
             self._position = chunk.upto
@@ -180,18 +183,23 @@ class Forwarder:
                 self._say(f"the journal cannot be read: {e}", must_act=True)
                 await asyncio.sleep(_LONGEST_PAUSE)
 
-    async def _forward(self, chunk: Chunk) -> None:
+    async def _forward(self, chunk: Chunk, stop: asyncio.Event) -> bool:
+        """Write a chunk, however long it takes; False if the store did not take it and `stop` is set."""
         loop = asyncio.get_running_loop()
         pause = _FIRST_PAUSE
         while True:
             if self._drop_oldest and self._journal.held_by(self.name):
                 await self._drop(chunk)
-                return
+                return True
             try:
                 letters = await loop.run_in_executor(self._thread, self.store.write, chunk.records)
             except StoreError as e:
                 self._say(str(e), must_act=isinstance(e, StoreMisconfiguredError))
-                await asyncio.sleep(e.retry_after if e.retry_after is not None else pause * random.uniform(0.5, 1))  # noqa: S311  jitter, not a secret
+                if stop.is_set():
+                    return False
+                wait = e.retry_after if e.retry_after is not None else pause * random.uniform(0.5, 1)  # noqa: S311  jitter, not a secret
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), wait)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
             if self.error:
@@ -207,8 +215,10 @@ class Forwarder:
                 readings=letter.readings,
                 reason=letter.reason,
             )
-        self.counts.add(chunk.records, letters)
-        await self._move(chunk.upto, letters)
+        async with self._moving:
+            self.counts.add(chunk.records, letters)
+            await self._move(chunk.upto, letters)
+        return True
 
     async def resend(self, letter: DeadLetter) -> Sequence[DeadLetter] | None:
         """Send a dead letter again: what is refused once more, or None if this kind of store cannot.
@@ -221,8 +231,9 @@ class Forwarder:
             return None
         loop = asyncio.get_running_loop()
         left: Sequence[DeadLetter] = await loop.run_in_executor(self._thread, send, letter)
-        self.counts.revive(letter, sum(again.readings for again in left))
-        await self._move(self._position, left, checkpoint=True)
+        async with self._moving:
+            self.counts.revive(letter, sum(again.readings for again in left))
+            await self._move(self._position, left, checkpoint=True)
         return left
 
     async def _drop(self, chunk: Chunk) -> None:
