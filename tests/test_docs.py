@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("fieldlab", "edge", "ingest", "analytics", "simulators", "deploy", "board", "benchmarks", "docs")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for package in PACKAGES for path in (ROOT / package).rglob("*.md"))])
 NAMES = [str(p.relative_to(ROOT)) for p in DOCUMENTS]
+MADE_AT_RUN_TIME = {"certificates/", "own/", "servers/", "DATA/certificates/servers/"}  # in an agent's data folder
 HEAD = '[agent]\nname = "a"\n'
 SOURCE = '[[source]]\nkind = "mqtt"\nurl = "mqtt://127.0.0.1"\n'
 PART = '[[part]]\nmachine = "*"\nid = "part_id"\n'
@@ -56,11 +57,21 @@ def test_commands_exist(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             assert all(word in usage for word in command[2:] if word.startswith("--")), line
 
 
-@pytest.mark.parametrize("package", ["edge", "analytics", "simulators", "ingest"])
-def test_files_that_a_readme_names_exist(package: str) -> None:
-    rows = re.findall(r"^\| (`.*?) \|", (ROOT / package / "README.md").read_text("utf-8"), re.MULTILINE)
-    named = [name for row in rows for name in re.findall(r"`([\w/]+(?:\.py|/))`", row)]
-    assert [name for name in named if not (ROOT / package / name).exists()] == []
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_files_that_a_document_names_exist(path: Path) -> None:
+    """Paths in backquotes, from that document or from the top; in a table's first column, names of files too."""
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    named = {n for n in re.findall(r"`([\w.<>*/-]+(?:\.py|/))`", text) if "/" in n} - MADE_AT_RUN_TIME
+    for row in re.findall(r"^\| ([^|]*`[^|]*) \|", text, re.MULTILINE):
+        named |= set(re.findall(r"`([\w/]+\.py)`", row))
+    globs = sorted(re.sub(r"<\w+>", "*", name) for name in named)
+    assert [g for g in globs if not any(any(base.glob(g)) for base in (path.parent, ROOT))] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_no_document_refers_to_papers_that_are_not_here(path: Path) -> None:
+    """A newcomer has this tree and nothing else."""
+    assert re.search(r"\bDESIGN\b", path.read_text("utf-8")) is None
 
 
 def test_subcommands_that_are_not_built_are_named_as_such() -> None:
