@@ -1,4 +1,4 @@
-"""An agent's configuration file: its sections put together from those of each kind (DESIGN 5.3)."""
+"""An agent's configuration file: its sections put together from those of each kind."""
 
 from pathlib import Path
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Writes readings and rows as InfluxDB line protocol, in the schema of DESIGN 5.4, column by column.
+"""Writes readings and rows as InfluxDB line protocol, in the schema of ingest/README.md, column by column.
 
 Line protocol cannot say everything that a name may hold, so two things are written as look-alikes, which `plain` turns
 back: a control character as its symbol (a line feed as U+240A), and, in a tag, a backslash that a server could take for

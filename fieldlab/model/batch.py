@@ -47,7 +47,7 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         value: Sequence[float] | NDArray[np.float64],
         status: Sequence[int] | NDArray[np.uint32] | None = None,
     ) -> Self:
-        """Build a batch of numbers, enforcing the rules of DESIGN 5.4.
+        """Build a batch of numbers, enforcing the rules of ingest/README.md, "Measurements".
 
         A NaN or infinity that is not Bad becomes BadOutOfRange without a value; a Bad status has no value.
 

@@ -22,7 +22,7 @@ class SignalInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         lsl: lower specification limit, in `unit`.
         usl: upper specification limit, in `unit`.
         target: nominal value, in `unit`.
-        guarantee: what "nothing lost" can mean for it (DESIGN, section 2).
+        guarantee: what "nothing lost" can mean for it (README.md, "What is guaranteed").
         states: the text of each number, where it is an enumeration or a mapped state.
     """
 

@@ -27,7 +27,7 @@ from fieldlab.model import (
 )
 
 QUERYABLE = frozenset(RecordKind) - {RecordKind.TICK, RecordKind.CONTROL}
-"""The kinds of record that have a measurement in DESIGN 5.4."""
+"""The kinds of record that have a measurement in ingest/README.md."""
 
 
 class StoreError(Exception):

@@ -1,4 +1,4 @@
-"""Turns rows of a store, as names and values, back into the model. Every store has the columns of DESIGN 5.4."""
+"""Turns rows of a store, as names and values, back into the model. Every store has the columns of ingest/README.md."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""An agent's configuration file, as DESIGN 5.3 has it."""
+"""An agent's configuration file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The tables of the embedded store: the measurements and columns of DESIGN 5.4; `time` is ns since 1970, UTC."""
+"""The tables of the embedded store: the measurements and columns of ingest/README.md; `time` is ns since 1970, UTC."""
 
 from typing import Any
 
@@ -117,7 +117,7 @@ CREATE OR REPLACE VIEW telemetry AS SELECT s.site, s.area, s.line, s.machine, s.
     r.text, r."integer" FROM reading r JOIN series s ON r.series = s.id;
 {_COLUMNS}
 """  # noqa: S608  # our names
-"""Readings refer to a series by number; the view `telemetry` shows them as 5.4 does.
+"""Readings refer to a series by number; the view `telemetry` shows them as that README does.
 
 There is no primary key: on DuckDB it costs 3.7 times the time of an insert. The store keeps rows unique itself.
 """

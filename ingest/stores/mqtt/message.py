@@ -1,4 +1,4 @@
-"""What is published: topics and JSON of findings, verdicts and part events (DESIGN 5.6)."""
+"""What is published: topics and JSON of findings, verdicts and part events."""
 
 from typing import Any
 
