@@ -185,7 +185,7 @@ def _struct(document: Document, section: str, kind: str, key: str) -> type[msgsp
     try:
         return load_source(kind).config if section == "source" else load_store(kind).config
     except ModuleNotFoundError as e:
-        raise document.error(f"{kind!r} needs {e.name}; install it: pip install 'fieldlab[{kind}]'", key) from e
+        raise document.error(f"{kind!r} needs {e.name}; in Fieldlab's folder: pip install '.[{kind}]'", key) from e
 
 
 def _refuse_worker_with_judgement(document: Document, config: AgentConfig) -> None:

@@ -130,7 +130,7 @@ def test_a_store_that_is_not_installed(agent: Callable[..., Any], fieldlab: Call
         assert done.code == 2, done
         assert "Traceback" not in done.err
         assert "needs duckdb" in done.err
-        assert "pip install 'fieldlab[embedded]'" in done.err
+        assert "pip install '.[embedded]'" in done.err
 
 
 def test_servers_that_appear_later(
