@@ -127,6 +127,33 @@ const commands = {
     const orphans = server.engine._orphanPublishEngine ? server.engine._orphanPublishEngine.subscriptions.length : 0;
     return { subscriptions: found, sessions: server.engine.currentSessionCount, orphans };
   },
+  // An instance of a companion specification's type: {uri, type, name, in: [uri, number] of the folder, or
+  // into: path below an instance,
+  // optionals, values: {path: {type, value, unit, low, high}}}. Paths are browse names joined with dots.
+  instantiate(what) {
+    const space = server.engine.addressSpace;
+    const type = space.findObjectType(what.type, space.getNamespaceIndex(what.uri));
+    const parent = what.in ? space.findNode(`ns=${space.getNamespaceIndex(what.in[0])};i=${what.in[1]}`) : space.rootFolder.objects;
+    const into = what.into ? { componentOf: what.into.split(".").slice(1).reduce((at, name) => at.getChildByName(name), variables[what.into.split(".")[0]]) } : { organizedBy: parent };
+    const node = type.instantiate({ browseName: what.name, ...into, optionals: what.optionals || [] });
+    variables[what.name] = node;
+    for (const [path, value] of Object.entries(what.values || {})) {
+      const found = path.split(".").reduce((at, name) => at && at.getChildByName(name), node);
+      if (!found) throw new Error(`${what.name} has no ${path}`);
+      found.setValueFromSource(toVariant(value));
+      if (value.unit) found.engineeringUnits.setValueFromSource({ dataType: "ExtensionObject", value: opcua.standardUnits[value.unit] });
+    }
+    return { node: node.nodeId.toString() };
+  },
+  // An object with variables of the standard's own kinds, and what hangs on them.
+  analog({ name, parent, low, high, unit, value }) {
+    const object = variables[parent] || (variables[parent] = namespace.addObject({ organizedBy: server.engine.addressSpace.rootFolder.objects, browseName: parent, nodeId: `s=${parent}` }));
+    variables[`${parent}.${name}`] = namespace.addAnalogDataItem({
+      componentOf: object, browseName: name, nodeId: `s=${parent}.${name}`, dataType: "Double", minimumSamplingInterval: 0,
+      engineeringUnitsRange: { low, high }, engineeringUnits: opcua.standardUnits[unit],
+      value: { dataType: "Double", value },
+    });
+  },
   freeze({ ms }) {
     const end = Date.now() + ms;
     while (Date.now() < end); // accepts, and never answers
@@ -152,11 +179,12 @@ async function main() {
     userManager: { isValidUser: (user, password) => user === "reader" && password === "secret" },
     serverInfo: { applicationUri: "urn:fieldlab:interop:server" },
     serverCapabilities: {
-      maxSessions: 20,
+      maxSessions: 200, // a stopped source leaves its session to the next one
       minSupportedSampleRate: options.sampleRate || 0, // 0: every change is a sample; node-opcua's default joins 50 ms
-      operationLimits: { maxMonitoredItemsPerCall: options.itemsPerCall || 500, maxNodesPerRead: 2000 },
+      operationLimits: { maxMonitoredItemsPerCall: options.itemsPerCall || 500, maxNodesPerRead: options.readLimit || 2000, ...(options.browseLimit ? { maxNodesPerBrowse: options.browseLimit } : {}) },
     },
     alternateHostname: "127.0.0.1",
+    ...(options.nodesets ? { nodeset_filename: ["standard", ...options.nodesets].map((name) => opcua.nodesets[name]) } : {}),
   });
   await server.initialize();
   const addressSpace = server.engine.addressSpace;
@@ -166,6 +194,7 @@ async function main() {
   if (!options.swap) others.forEach((uri) => addressSpace.registerNamespace(uri));
   folder = namespace.addFolder(addressSpace.rootFolder.objects, { browseName: "Machine" });
   for (const [name, what] of Object.entries(options.variables || {})) add(name, what);
+  for (const what of options.instances || []) commands.instantiate(what);
   await server.start();
   console.log(JSON.stringify({ ready: true, uri: URI, namespaces: addressSpace.getNamespaceArray().map((n) => n.namespaceUri) }));
   let text = "";

@@ -40,7 +40,7 @@ class _Topic:
         self.errors = 0
 
 
-class _Probe:
+class Probe:
     """One short connection: random client id, clean start, QoS 0, no will; a shared filter is tried as a plain one."""
 
     def __init__(self, config: MqttConfig, context: SourceContext) -> None:
@@ -152,14 +152,14 @@ async def check(config: MqttConfig, context: SourceContext, *, seconds: float = 
     """Connect, subscribe and listen for `seconds`, then say what was found; see `SourceKind.check`."""
     try:
         validate(config, context)
-        probe = _Probe(config, context)
+        probe = Probe(config, context)
     except ConfigError as e:
         return [CheckLine(level="fail", subject=context.name, text=str(e), data={"key": e.key})]
     await asyncio.to_thread(probe.run, seconds)
     return _lines(probe, context.name, seconds)
 
 
-def _lines(probe: _Probe, name: str, seconds: float) -> list[CheckLine]:
+def _lines(probe: Probe, name: str, seconds: float) -> list[CheckLine]:
     """What was found, in words."""
     if not probe.answered:
         return [CheckLine(level="fail", subject=name, text=probe.error)]
@@ -185,7 +185,7 @@ def _lines(probe: _Probe, name: str, seconds: float) -> list[CheckLine]:
     return lines
 
 
-def _filter_line(probe: _Probe, name: str, each: str, seconds: float) -> CheckLine:
+def _filter_line(probe: Probe, name: str, each: str, seconds: float) -> CheckLine:
     plain = plain_filter(each)
     subject = f"{name} {each}"
     if plain in probe.refused:
@@ -215,7 +215,7 @@ def _topic_line(name: str, topic: bytes, seen: _Topic, seconds: float) -> CheckL
     return CheckLine(level="ok", subject=subject, text=text, data=data)
 
 
-def _rate_line(probe: _Probe, name: str, seconds: float) -> CheckLine:
+def _rate_line(probe: Probe, name: str, seconds: float) -> CheckLine:
     messages = sum(seen.messages for seen in probe.topics.values()) / seconds
     readings = sum(seen.readings for seen in probe.topics.values()) / seconds
     text = f"{messages:.4g} messages/s, {readings:.4g} readings/s, {len(probe.topics)} topics"
@@ -228,7 +228,7 @@ def _rate_line(probe: _Probe, name: str, seconds: float) -> CheckLine:
     return CheckLine(level="ok", subject=name, text=text, data=data)
 
 
-def _keeping_lines(probe: _Probe, name: str) -> list[CheckLine]:
+def _keeping_lines(probe: Probe, name: str) -> list[CheckLine]:
     """What the broker does with messages while the agent is away."""
     if probe.config.session == "clean":
         text = 'session = "clean": what is published while the agent is away is lost'

@@ -34,6 +34,7 @@ class OpcuaSignal(msgspec.Struct, frozen=True, kw_only=True):
         map: number → text, for states.
         sampling: how often the server looks at the value; the source's if absent. `"0ms"` asks for every change.
         queue: how many values the server keeps between two publishes.
+        deadband: the server sends a change only if it is larger: in raw units, or `"2%"` of the node's EURange.
     """
 
     name: str
@@ -49,6 +50,7 @@ class OpcuaSignal(msgspec.Struct, frozen=True, kw_only=True):
     map: dict[str, str] = {}
     sampling: Duration | None = None
     queue: int | None = None
+    deadband: float | str | None = None
 
 
 class OpcuaConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,9 +67,15 @@ class OpcuaConfig(msgspec.Struct, frozen=True, kw_only=True):
         security: "best", "none", or "Policy/Mode" such as "Basic256Sha256/SignAndEncrypt".
         username: user name; anonymous if empty.
         password_file: a file that only its owner may read.
+        user_cert_file: the user's certificate (X.509, DER or PEM), instead of a user name.
+        user_key_file: its private key (PEM or DER, without a password); only its owner may read it.
+        trust: `first-use` trusts the certificate that a server shows at the first connect; `listed` only what
+            `fieldlab certs trust` has listed.
+        mode: `poll` reads every `sampling`, for servers without subscriptions; what happens in between is not seen.
         interval: publishing interval.
         sampling: default of the signals; `interval` if absent.
         queue: default of the signals; at least ten values a publish if absent.
+        deadband: default of the signals; none if absent.
         timeout: how long a request may take.
         keep_alive: how often a silent server has to say that it lives; three times that without a word is a loss.
         lifetime: how long the server keeps a subscription that nobody asks for.
@@ -85,9 +93,14 @@ class OpcuaConfig(msgspec.Struct, frozen=True, kw_only=True):
     security: str = "best"
     username: str = ""
     password_file: Path | None = None
+    user_cert_file: Path | None = None
+    user_key_file: Path | None = None
+    trust: Literal["first-use", "listed"] = "first-use"
+    mode: Literal["subscribe", "poll"] = "subscribe"
     interval: Duration = Duration(0.1)
     sampling: Duration | None = None
     queue: int | None = None
+    deadband: float | str | None = None
     timeout: Duration = Duration(4.0)
     keep_alive: Duration = Duration(2.0)
     lifetime: Duration = Duration(60.0)
@@ -137,6 +150,7 @@ def declared(config: OpcuaConfig, context: SourceContext) -> list[DeclaredSignal
             lsl=signal.lsl,
             usl=signal.usl,
             target=signal.target,
+            guarantee="sampled" if config.mode == "poll" else "end-to-end",
             states=signal.map,
         )
         found.append(DeclaredSignal(key=key, info=info, scale=signal.scale, offset=signal.offset, map=dict(signal.map)))
@@ -166,7 +180,7 @@ def validate(config: OpcuaConfig, context: SourceContext) -> None:
     Raises:
         ConfigError: if it makes no sense. `key` names the key within the table.
     """
-    _check_url(config.url)
+    validate_connection(config)
     if not config.signal:
         raise ConfigError("needs at least one [[source.signal]]", key="signal")
     if not 1 <= config.publish_requests <= 100:
@@ -174,13 +188,13 @@ def validate(config: OpcuaConfig, context: SourceContext) -> None:
     for key in ("interval", "timeout", "keep_alive", "lifetime", "retry_missing"):
         if getattr(config, key) <= 0:
             raise ConfigError("must be more than zero", key=key)
-    if config.password_file is not None and not config.username:
-        raise ConfigError("needs `username` beside it", key="password_file")
+    _check_deadband(config.deadband, "deadband", config)
     seen: dict[SignalKey, int] = {}
     for i, (signal, known) in enumerate(zip(config.signal, declared(config, context), strict=True)):
         if known.key in seen:
             raise ConfigError(f"{known.key.short} is signal[{seen[known.key]}] already", key=f"signal[{i}].name")
         seen[known.key] = i
+        _check_deadband(signal.deadband, f"signal[{i}].deadband", config)
         for key, value in (("queue", signal.queue), ("queue", config.queue)):
             if value is not None and value < 1:
                 raise ConfigError("must be at least 1", key=f"signal[{i}].{key}")
@@ -188,6 +202,57 @@ def validate(config: OpcuaConfig, context: SourceContext) -> None:
             NodeAddress.parse(signal.node)
         except ValueError as e:
             raise ConfigError(str(e), key=f"signal[{i}].node") from None
+
+
+def validate_connection(config: OpcuaConfig) -> None:
+    """Look at what is needed to connect.
+
+    Raises:
+        ConfigError: as `validate`.
+    """
+    _check_url(config.url)
+    if config.timeout <= 0:
+        raise ConfigError("must be more than zero", key="timeout")
+    if config.password_file is not None and not config.username:
+        raise ConfigError("needs `username` beside it", key="password_file")
+    for key, other in (("user_cert_file", "user_key_file"), ("user_key_file", "user_cert_file")):
+        if getattr(config, key) is not None and getattr(config, other) is None:
+            raise ConfigError(f"needs `{other}` beside it", key=key)
+    if config.user_cert_file is not None and config.username:
+        raise ConfigError("stands instead of `username`: give one of them", key="user_cert_file")
+    if config.user_cert_file is not None and config.security == "none":
+        raise ConfigError("needs security: an X.509 user proves itself by a signature over it", key="user_cert_file")
+
+
+def deadband_of(config: OpcuaConfig, signal: OpcuaSignal) -> tuple[float, bool] | None:
+    """(size, whether it is in percent of EURange), or None for no deadband."""
+    return _deadband(config.deadband if signal.deadband is None else signal.deadband)
+
+
+def _deadband(chosen: float | str | None) -> tuple[float, bool] | None:
+    """Read a deadband.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if chosen is None:
+        return None
+    percent = isinstance(chosen, str)
+    if isinstance(chosen, str) and not chosen.strip().endswith("%"):
+        raise ValueError(f'{chosen!r} must be a number, or percent of EURange such as "2%"')
+    size = float(chosen.strip()[:-1]) if isinstance(chosen, str) else float(chosen)
+    if not math.isfinite(size) or size < 0 or (percent and size > 100):
+        raise ValueError(f"{chosen!r} must be at least 0, and at most 100 in percent")
+    return (size, percent) if size else None
+
+
+def _check_deadband(chosen: float | str | None, key: str, config: OpcuaConfig) -> None:
+    try:
+        found = _deadband(chosen)
+    except ValueError as e:
+        raise ConfigError(str(e), key=key) from None
+    if found is not None and config.mode == "poll":
+        raise ConfigError('is the work of a subscription: not with mode = "poll"', key=key)
 
 
 def _check_url(url: str) -> None:
