@@ -37,7 +37,7 @@ async def _run(path: Path) -> None:
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # before the start, which may take long after a crash
         loop.add_signal_handler(number, asked.set)
-    await Agent(config, board=_board()).run(asked)
+    await Agent(config, board=_board() if config.agent.http else None).run(asked)
 
 
 def _board() -> "BoardRoutes | None":
