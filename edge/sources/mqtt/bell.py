@@ -14,6 +14,9 @@ class Bell:
         self._mouth, self._ear = socket.socketpair()
         self._mouth.setblocking(False)
         self._ear.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._ear, select.POLLIN)
+        self._beside: tuple[int, int] | None = None  # descriptor and events that are polled beside the bell
 
     def ring(self) -> None:
         """Wake the waiting thread; after `close` it does nothing."""
@@ -28,11 +31,14 @@ class Bell:
         Returns:
             The events of `sock`, errors included; 0 if there are none.
         """
-        poll = select.poll()
-        poll.register(self._ear, select.POLLIN)
-        if sock is not None:
-            poll.register(sock, events)
-        ready = dict(poll.poll(seconds * 1000))
+        beside = None if sock is None else (sock.fileno(), events)
+        if beside != self._beside:
+            if self._beside is not None and (beside is None or beside[0] != self._beside[0]):
+                self._poll.unregister(self._beside[0])
+            if beside is not None:
+                self._poll.register(*beside)
+            self._beside = beside
+        ready = dict(self._poll.poll(seconds * 1000))
         if ready.pop(self._ear.fileno(), 0):
             with contextlib.suppress(OSError):
                 self._ear.recv(4096)

@@ -1,31 +1,39 @@
 """paho's client for one connection at a time: our loop reads the socket, and acknowledges when we say so.
 
 paho keeps the connection, TLS, the session and the packets. It is driven by its calls for an external event loop; it
-never reconnects by itself. Private names used (paho is pinned below 2.3): `_packet_read`, `_in_packet`,
-`_handle_publish`, `_loop_rc_handle`, `_packet_queue`, `_sock_close`, `_send_pingreq`, `_last_msg_out`, `_ping_t`,
-`MQTTMessage._topic`. A faster reader replaces `loop_read` alone.
+never reconnects by itself. `loop_read` reads all that is there, and splits it itself; what is no PUBLISH of QoS 0 or 1
+goes paho's way. Private names used (paho is pinned below 2.3): `_packet_handle`, `_in_packet`, `_loop_rc_handle`,
+`_packet_queue`, `_sock_close`, `_send_pingreq`, `_last_msg_out`, `_ping_t`, `_last_bytes_received`, `_msgtime_mutex`,
+`MQTTMessage._topic`.
 """
 
+import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import numpy as np
+import structlog
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.sources.mqtt.config import Broker, MqttConfig
+from edge.sources.mqtt.frames import DUP, PUBLISH, QOS, RETAIN, Frames, MalformedError, extent, split_one, split_plain
 from edge.sources.mqtt.tls import tls_context
 from edge.sources.mqtt.topics import is_shared
 from fieldlab.errors import ConfigError
 from fieldlab.secrets import read_secret
 
-_PUBACK = 0x40
-_PUBCOMP = 0x70
+PUBACK = 0x40
+PUBCOMP = 0x70
+_CHUNK = 1 << 18  # bytes asked of the socket at once
+_READ_OCTETS = 8_000_000  # bytes read in one go
+
+_log = structlog.get_logger()
 
 
 class Receiver(Protocol):
@@ -38,12 +46,17 @@ class Receiver(Protocol):
         ...
 
 
+def _no_frames() -> Frames:
+    return Frames([], [], [], [])
+
+
 class MqttClient(Client):
     """One MQTT session, driven by one thread.
 
     Attributes:
         generation: the number of the connection; acknowledgements of an older one must not be sent.
         budget: how many messages `loop_read` may still read; the receiver may set it to 0.
+        receive_many: takes messages instead of `receive`, many at once.
 
     Args:
         config: the broker and our rights there.
@@ -68,6 +81,13 @@ class MqttClient(Client):
         self._config = config
         self._five = five
         self._receive = receive
+        self.receive_many: Callable[[Frames], None] | None = None
+        self._tls = broker.tls
+        self._chunk = bytearray(_CHUNK)
+        self._view = memoryview(self._chunk)
+        self._buffer = bytearray()  # packets not taken yet, the last one perhaps not all there
+        self._need = 0  # so many bytes make the first of them whole
+        self._arrival = 0
         self.on_message = self._take
         if broker.tls:
             self.tls_set_context(tls_context(config))
@@ -96,54 +116,127 @@ class MqttClient(Client):
     def reconnect(self) -> MQTTErrorCode:
         """As in paho; the connection gets a new number."""
         self.generation += 1
+        self._buffer.clear()
+        self._need = 0
         return super().reconnect()
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:  # noqa: ARG002  # paho's signature
-        """Read what has arrived, up to `budget` messages."""
-        while self.budget > 0:
-            if self.socket() is None:
-                return MQTTErrorCode.MQTT_ERR_NO_CONN
-            rc = self._packet_read()
-            if rc == MQTTErrorCode.MQTT_ERR_AGAIN:
+        """Read what has arrived, up to `budget` messages; see `unread`."""
+        rc = MQTTErrorCode.MQTT_ERR_SUCCESS
+        if not self.unread:
+            rc = self._fill()
+        if self.unread and (broken := self._digest()):
+            rc = broken
+        return self._loop_rc_handle(rc) if rc else rc
+
+    def _fill(self) -> MQTTErrorCode:
+        """Read what the socket has into the buffer; of a lost connection too, what came before the loss."""
+        sock: Any = self.socket()
+        if sock is None:
+            return MQTTErrorCode.MQTT_ERR_NO_CONN
+        buffer, chunk, view = self._buffer, self._chunk, self._view
+        octets = 0
+        while octets < _READ_OCTETS:
+            try:
+                count = sock.recv_into(chunk)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 break
-            if rc > 0:
-                return self._loop_rc_handle(rc)
+            except OSError:
+                count = 0
+            if count == 0:
+                return MQTTErrorCode.MQTT_ERR_CONN_LOST
+            octets += count
+            buffer += view[:count]
+            if count < _CHUNK and not self._tls:
+                break  # that was all: to ask again would cost an exception
+        with self._msgtime_mutex:
+            self._last_bytes_received = time.monotonic()
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
-    def _handle_publish(self) -> MQTTErrorCode:
-        """Parse a PUBLISH of QoS 0 or 1 (MQTT 5, section 3.3) without paho's objects; QoS 2 goes paho's way.
-
-        Its properties are skipped: without a Topic Alias Maximum in our CONNECT the topic is always in full.
-        """
-        flags = self._in_packet["command"]
-        qos = flags >> 1 & 3
-        if qos > 1:
-            return super()._handle_publish()
-        packet = self._in_packet["packet"]
+    def _digest(self) -> MQTTErrorCode:
+        """Take whole packets from the buffer, up to `budget` messages."""
+        data, at = bytes(self._buffer), 0
+        self._buffer.clear()
+        self._arrival = max(self._arrival, time.time_ns())
+        generation = self.generation
+        frames = _no_frames()
         try:
-            at = 2 + (packet[0] << 8) + packet[1]
-            topic = bytes(packet[2:at])
-            mid = 0
-            if qos:
-                mid = (packet[at] << 8) + packet[at + 1]
-                at += 2
-            if self._five:
-                at = _after_properties(packet, at)
-        except IndexError:
+            while True:
+                if self.budget <= 0:
+                    self._need = 0
+                    break
+                before = len(frames)
+                at = split_plain(data, at, self.budget, frames, five=self._five)
+                self.budget -= len(frames) - before
+                start, stop = extent(data, at)
+                if not start or stop > len(data):
+                    self._need = stop - at
+                    break
+                if self.budget <= 0:
+                    continue
+                head = data[at]
+                if head & 0xF0 == PUBLISH and head & QOS in (0, 2):
+                    split_one(data, head, start, stop, frames, five=self._five)
+                    self.budget -= 1
+                else:
+                    self._deliver(frames)
+                    frames = _no_frames()
+                    if rc := self._handle(head, data[start:stop]):
+                        return rc
+                    if generation != self.generation or self.socket() is None:
+                        return MQTTErrorCode.MQTT_ERR_SUCCESS  # what follows belongs to a connection that is gone
+                at = stop
+        except MalformedError as e:
+            _log.error("mqtt_malformed", client=self._client_id, error=str(e))
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        if not topic or at > len(packet) or (qos and not mid):
-            return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        self.budget -= 1
-        self._receive(
-            topic,
-            bytes(packet[at:]),
-            time.time_ns(),
-            mid=mid,
-            qos=qos,
-            redelivered=flags & 8 != 0,
-            retained=flags & 1 != 0,
-        )
+        finally:
+            self._deliver(frames)
+        self._buffer += data[at:]
         return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _handle(self, head: int, body: bytes) -> MQTTErrorCode:
+        """Let paho handle a packet."""
+        packet = self._in_packet
+        packet["command"], packet["packet"], packet["remaining_length"], packet["pos"] = (
+            head,
+            bytearray(body),
+            len(body),
+            0,
+        )
+        try:
+            return self._packet_handle()
+        except MalformedPacket as e:
+            raise MalformedError(str(e)) from None
+        finally:
+            packet["command"] = 0
+
+    @property
+    def unread(self) -> bool:
+        """Whether whole packets wait in the buffer: the socket will not say so."""
+        return len(self._buffer) >= max(self._need, 2)
+
+    def _deliver(self, frames: Frames) -> None:
+        """Hand messages over, many at once if the receiver takes them so."""
+        n = len(frames)
+        if not n:
+            return
+        frames.arrival = self._arrival
+        self._arrival += n
+        if self.receive_many is not None:
+            self.receive_many(frames)
+            return
+        for i, (topic, payload, head, number) in enumerate(
+            zip(frames.topics, frames.payloads, frames.heads, frames.ids, strict=True)
+        ):
+            self._receive(
+                topic,
+                payload,
+                frames.arrival + i,
+                mid=int.from_bytes(number, "big"),
+                qos=(head & QOS) >> 1,
+                redelivered=head & DUP != 0,
+                retained=head & RETAIN != 0,
+            )
 
     def _take(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
         self.budget -= 1
@@ -157,15 +250,9 @@ class MqttClient(Client):
             retained=message.retain,
         )
 
-    def acknowledge(self, messages: Sequence[tuple[int, int]]) -> None:
-        """Send the acknowledgements of (id, QoS), in this order, in one write."""
-        frames = np.empty((len(messages), 4), np.uint8)
-        pairs = np.array(messages, np.uint16)
-        frames[:, 0] = np.where(pairs[:, 1] == 1, _PUBACK, _PUBCOMP)
-        frames[:, 1] = 2
-        frames[:, 2] = pairs[:, 0] >> 8
-        frames[:, 3] = pairs[:, 0] & 0xFF
-        self._packet_queue(_PUBACK, frames.tobytes(), 0, 1)
+    def acknowledge(self, packets: bytes) -> None:
+        """Send PUBACKs and PUBCOMPs that were made before, in one write."""
+        self._packet_queue(PUBACK, packets, 0, 1)
 
     def ping_unread(self) -> None:
         """Show that we live while we do not read, so that neither side takes the connection for lost."""
@@ -196,19 +283,8 @@ class MqttClient(Client):
     def drop(self) -> None:
         """Close the socket without a word: the broker keeps the session and sends again what is not acknowledged."""
         self.generation += 1
+        self._buffer.clear()
         self._sock_close()
-
-
-def _after_properties(packet: bytes | bytearray, at: int) -> int:
-    """Where the properties that start at `at` end; their length is a variable byte integer (MQTT 5, section 1.5.5)."""
-    length = shift = 0
-    while True:
-        byte = packet[at]
-        at += 1
-        length |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return at + length
-        shift += 7
 
 
 def refusal(reason: ReasonCode, config: MqttConfig, client_id: str) -> str:

@@ -39,6 +39,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
         protocol: MQTT version.
         client_id: absent: agent name and index of the source.
         in_flight: unacknowledged messages at most; beyond them the socket is not read.
+        gather: how long packets may gather before they are read: the most that this adds to a reading's latency.
         keepalive: seconds between signs of life, whole.
         guarantee: say `from-receipt` where publishers are known to use QoS 0; absent: found out from the messages.
     """
@@ -63,6 +64,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
     protocol: Literal["5", "3.1.1"] = "5"
     client_id: str = ""
     in_flight: int = 2000
+    gather: Duration = Duration(0.002)
     keepalive: Duration = Duration(30)
     guarantee: Literal["end-to-end", "from-receipt"] = "end-to-end"
 
@@ -124,6 +126,8 @@ def validate(config: MqttConfig, context: SourceContext) -> None:
     _validate_topics(config, context)
     if not 1 <= config.in_flight <= 65535:
         raise ConfigError("must be 1 to 65535", key="in_flight")
+    if not 0 <= config.gather <= 0.1:
+        raise ConfigError("must be 0s to 100ms", key="gather")
     if not 1 <= config.keepalive <= 65535:
         raise ConfigError("must be 1s to 18h", key="keepalive")
     if len(client_id_of(config, context).encode()) > 65535:

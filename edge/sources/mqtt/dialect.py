@@ -1,6 +1,6 @@
 """What a payload dialect is, and the first: JSON under an ISA-95 topic. Other formats become modules beside it."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from edge.sources.base import SourceContext
 from edge.sources.mqtt.config import MqttConfig, filters_of
@@ -50,6 +50,28 @@ class Dialect(Protocol):
         ...
 
 
+class BulkDialect(Dialect, Protocol):
+    """A dialect that also reads many messages at once."""
+
+    def read_run(
+        self, topics: list[bytes], payloads: list[bytes], arrival: int, rows: Rows, starts: list[int], *, qos: int
+    ) -> int:
+        """Read messages from the first on, none of them retained, until one that only `read` can.
+
+        Args:
+            topics: of the messages.
+            payloads: of the messages.
+            arrival: when the first arrived, ns; each later one a nanosecond later.
+            rows: where the readings go, one or more a message.
+            starts: where the row goes at which each message starts.
+            qos: of all of them.
+
+        Returns:
+            How many were read; 0 if the first must be read alone; -1 if fewer must be tried.
+        """
+        ...
+
+
 class JsonDialect:
     """One signal a topic, its value, time and status in JSON."""
 
@@ -59,6 +81,22 @@ class JsonDialect:
         self._index = index
         self._guarantee: Guarantee = config.guarantee if config.session == "persistent" else "from-receipt"
         self._routes: dict[bytes, tuple[int, Guarantee] | str] = {}
+        self._known: tuple[dict[bytes, int], dict[bytes, int]] = ({}, {})  # by QoS: signals that need no new guarantee
+
+    def read_run(
+        self, topics: list[bytes], payloads: list[bytes], arrival: int, rows: Rows, starts: list[int], *, qos: int
+    ) -> int:
+        """As in `BulkDialect`."""
+        shape = self._payload.shape
+        if shape is None:
+            return 0
+        signals: list[Any] = list(map(self._known[qos].get, topics))
+        if None in signals:
+            first = signals.index(None)
+            if first == 0:
+                return 0
+            signals, payloads = signals[:first], payloads[:first]
+        return shape.read(payloads, signals, arrival, rows, starts)
 
     def read(self, topic: bytes, payload: bytes, arrival: int, rows: Rows, *, retained: bool, qos: int) -> int:
         """As in `Dialect`."""
@@ -99,8 +137,13 @@ class JsonDialect:
 
     def _store(self, topic: bytes, route: tuple[int, Guarantee] | str) -> None:
         if len(self._routes) >= _ROUTES_MAX:
-            self._routes.clear()
+            for each in (self._routes, *self._known):
+                each.clear()
         self._routes[topic] = route
+        if not isinstance(route, str):
+            self._known[1][topic] = route[0]
+            if route[1] == "from-receipt":
+                self._known[0][topic] = route[0]
 
 
 class Router:

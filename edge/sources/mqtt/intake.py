@@ -1,20 +1,30 @@
 """Gathers the messages of one pass over the socket into one batch, with what is needed to acknowledge them."""
 
 from collections import Counter
-from hashlib import blake2b
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from edge.sources.base import Delivery
+from edge.sources.mqtt.client import PUBACK, PUBCOMP
 from edge.sources.mqtt.dialect import Dialect, Ignored
+from edge.sources.mqtt.digest import digests
+from edge.sources.mqtt.frames import DUP, QOS, RETAIN, Frames
 from edge.sources.mqtt.rows import Rows
 from fieldlab.model import Batch
 from fieldlab.model.signal import TooManySignalsError
 from ingest.stores.base import DeadLetter
 
 _log = structlog.get_logger()
+
+_PUBACK = bytes((PUBACK, 2))
+_COUNTERS = ("messages", "readings", "qos0", "retained", "redelivered", "set_aside", "ignored", "unmatched", "empty")
+_ALONE = 64  # messages read one by one, at most, before many at once are tried again
+_DUPS = frozenset(0x30 | DUP | flags for flags in range(16))
 
 
 class Pass(msgspec.Struct, frozen=True, eq=False):
@@ -27,9 +37,9 @@ class Pass(msgspec.Struct, frozen=True, eq=False):
         letters: messages that could not be read and are acknowledged.
         letters_delivery: which messages `letters` came from; `first_row` counts letters.
         unacknowledged_letters: QoS 0 messages that could not be read.
-        acknowledge: (id, QoS) of every message to acknowledge, in the order of their arrival.
+        acknowledge: the packets that acknowledge them, in the order of their arrival.
         messages: how many there were.
-        octets: bytes of all payloads.
+        octets: bytes of all of them.
     """
 
     batch: Batch | None
@@ -38,7 +48,7 @@ class Pass(msgspec.Struct, frozen=True, eq=False):
     letters: tuple[DeadLetter, ...]
     letters_delivery: Delivery | None
     unacknowledged_letters: tuple[DeadLetter, ...]
-    acknowledge: tuple[tuple[int, int], ...]
+    acknowledge: bytes
     messages: int
     octets: int
 
@@ -47,50 +57,48 @@ class _Messages:
     """Columns of a `Delivery` under construction."""
 
     def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.digests: list[bytes] = []
+        self.ids: list[bytes] = []
+        self.topics: list[bytes] = []
+        self.payloads: list[bytes] = []
         self.redelivered: list[bool] = []
         self.first_row: list[int] = []
 
-    def delivery(self, session: str) -> Delivery:
+    def delivery(self, session: str) -> Delivery | None:
+        if not self.ids:
+            return None
+        ids: NDArray[Any] = np.frombuffer(b"".join(self.ids), ">u2")
         return Delivery(
             session,
-            np.array(self.ids, np.uint16),
-            np.frombuffer(b"".join(self.digests), "<u8").astype(np.uint64, copy=False),
+            ids.astype(np.uint16),
+            digests(self.topics, self.payloads),
             np.array(self.redelivered, np.bool_),
             np.array(self.first_row, np.uint32),
         )
 
 
 class Intake:
-    """Takes messages one by one and gives them out as a `Pass`. Used by one thread.
+    """Takes messages and gives them out as a `Pass`. Used by one thread.
 
     Attributes:
         counters: named totals: messages, readings, qos0, retained, redelivered, set_aside, ignored, unmatched, empty.
+
+    Args:
+        name: the source's name.
+        dialect: reads payloads; many at once, if it is a `BulkDialect`.
+        redelivers: whether the broker sends again what we did not acknowledge before a lost connection; if it does
+            not, there is nothing to remember messages for.
     """
 
-    def __init__(self, name: str, dialect: Dialect) -> None:
-        self.counters: Counter[str] = Counter(
-            dict.fromkeys(
-                (
-                    "messages",
-                    "readings",
-                    "qos0",
-                    "retained",
-                    "redelivered",
-                    "set_aside",
-                    "ignored",
-                    "unmatched",
-                    "empty",
-                ),
-                0,
-            )
-        )
+    def __init__(self, name: str, dialect: Dialect, *, redelivers: bool = True) -> None:
+        self.counters: Counter[str] = Counter(dict.fromkeys(_COUNTERS, 0))
         self._name = name
         self._dialect = dialect
+        self._read_run: Any = getattr(dialect, "read_run", None)
+        self._redelivers = redelivers
         self._sure = Rows()
         self._unsure = Rows()
         self._warned: dict[str, int] = {}
+        self._alone = 1  # messages to read one by one before many are tried
         self._clear()
 
     def _clear(self) -> None:
@@ -98,39 +106,107 @@ class Intake:
         self._letter_messages = _Messages()
         self._letters: list[DeadLetter] = []
         self._unsure_letters: list[DeadLetter] = []
-        self._acknowledge: list[tuple[int, int]] = []
+        self._acknowledge: list[bytes] = []
         self._count = 0
         self._octets = 0
 
     def __len__(self) -> int:
         return self._count
 
-    @property
-    def octets(self) -> int:
-        """Bytes of the payloads so far."""
-        return self._octets
+    def add_many(self, frames: Frames) -> None:
+        """Take messages, many at once where they are alike. It never raises, as `add`."""
+        at, n = 0, len(frames)
+        alone = 0 if self._read_run is not None else n
+        self._octets += frames.octets
+        while at < n:
+            taken = 0 if alone else self._add_run(frames, at)
+            if taken:
+                at += taken
+                self._alone = 1
+                continue
+            if not alone:
+                alone = self._alone
+                self._alone = min(2 * alone, _ALONE)
+            head = frames.heads[at]
+            self._add_one(frames.topics[at], frames.payloads[at], frames.arrival + at, head, frames.ids[at])
+            at += 1
+            alone -= 1
+
+    def _add_run(self, frames: Frames, at: int) -> int:
+        """Take messages of one QoS from `at` on, as many as are alike; how many."""
+        n = len(frames)
+        head = frames.heads[at]
+        if head & RETAIN or head & QOS > 2:
+            return 0
+        qos = (head & QOS) >> 1
+        alike = {head | DUP, head & ~DUP}
+        heads = frames.heads[at:] if at else frames.heads
+        if not alike.issuperset(heads):
+            heads = heads[: next(i for i, each in enumerate(heads) if each not in alike)]
+            n = at + len(heads)
+        rows = self._sure if qos else self._unsure
+        before = len(rows)
+        starts: list[int] = []
+        taken = -1
+        while taken < 0:
+            taken = self._read_run(
+                frames.topics[at:n], frames.payloads[at:n], frames.arrival + at, rows, starts, qos=qos
+            )
+            if taken < 0:
+                if n - at == 1:
+                    return 0
+                n = at + (n - at) // 2
+        if not taken:
+            return 0
+        n = at + taken
+        self._count += taken
+        counters = self.counters
+        counters["messages"] += taken
+        counters["readings"] += len(rows) - before
+        if not qos:
+            counters["qos0"] += taken
+            return taken
+        ids = frames.ids[at:n]
+        self._acknowledge.append(_puback(ids))
+        repeated = [each in _DUPS for each in heads[:taken]]
+        if any(repeated):
+            counters["redelivered"] += sum(repeated)
+        if self._redelivers:
+            messages = self._messages
+            messages.ids += ids
+            messages.topics += frames.topics[at:n]
+            messages.payloads += frames.payloads[at:n]
+            messages.redelivered += repeated
+            messages.first_row += starts
+        return taken
 
     def add(
         self, topic: bytes, payload: bytes, arrival: int, *, mid: int, qos: int, redelivered: bool, retained: bool
     ) -> None:
         """Take one message. It never raises: what cannot be read is set aside with its reason."""
+        self._octets += len(payload)
+        head = 0x30 | qos << 1 | (DUP if redelivered else 0) | (RETAIN if retained else 0)
+        self._add_one(topic, payload, arrival, head, mid.to_bytes(2, "big"))
+
+    def _add_one(self, topic: bytes, payload: bytes, arrival: int, head: int, number: bytes) -> None:
         counters = self.counters
         counters["messages"] += 1
+        qos = (head & QOS) >> 1
+        messages: _Messages | None
         if qos:
-            self._acknowledge.append((mid, qos))
+            self._acknowledge.append((_PUBACK if qos == 1 else bytes((PUBCOMP, 2))) + number)
             rows, messages = self._sure, self._messages
-            if redelivered:
+            if head & DUP:
                 counters["redelivered"] += 1
         else:
             counters["qos0"] += 1
             rows, messages = self._unsure, None
-        if retained:
+        if head & RETAIN:
             counters["retained"] += 1
         self._count += 1
-        self._octets += len(payload)
         first = len(rows)
         try:
-            added = self._dialect.read(topic, payload, arrival, rows, retained=retained, qos=qos)
+            added = self._dialect.read(topic, payload, arrival, rows, retained=head & RETAIN != 0, qos=qos)
         except Ignored as e:
             counters[e.reason] += 1
             return
@@ -144,10 +220,11 @@ class Intake:
             if not added:
                 counters["empty"] += 1
                 return
-        if messages is not None:
-            messages.ids.append(mid)
-            messages.digests.append(blake2b(b"%b\0%b" % (topic, payload), digest_size=8).digest())
-            messages.redelivered.append(redelivered)
+        if messages is not None and self._redelivers:
+            messages.ids.append(number)
+            messages.topics.append(topic)
+            messages.payloads.append(payload)
+            messages.redelivered.append(head & DUP != 0)
             messages.first_row.append(first)
 
     def _set_aside(
@@ -189,14 +266,19 @@ class Intake:
         """
         taken = Pass(
             self._sure.build() if len(self._sure) else None,
-            self._messages.delivery(session) if self._messages.ids else None,
+            self._messages.delivery(session),
             self._unsure.build() if len(self._unsure) else None,
             tuple(self._letters),
-            self._letter_messages.delivery(session) if self._letter_messages.ids else None,
+            self._letter_messages.delivery(session),
             tuple(self._unsure_letters),
-            tuple(self._acknowledge),
+            b"".join(self._acknowledge),
             self._count,
             self._octets,
         )
         self._clear()
         return taken
+
+
+def _puback(ids: Sequence[bytes]) -> bytes:
+    """PUBACKs of messages, joined."""
+    return _PUBACK + _PUBACK.join(ids)

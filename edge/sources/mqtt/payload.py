@@ -1,10 +1,12 @@
 """JSON payloads: a value, its time and its status, each found by a dotted path."""
 
+import contextlib
 from typing import Any
 
 import msgspec
 
 from edge.sources.mqtt.rows import Rows, Scalar
+from edge.sources.mqtt.shape import Shape
 from edge.sources.mqtt.times import TimeError, all_to_ns, to_ns
 from fieldlab.model.status import BAD, UNCERTAIN
 
@@ -34,6 +36,9 @@ class JsonPayload:
         self._plain = not self._value  # the payload is the value: it has no room for a time
         self._flat = all(len(path) == 1 for path in (self._value, self._time, self._status))
         self._keys = tuple(path[0] if path else "" for path in (self._value, self._time, self._status))
+        self.shape: Shape | None = None  # reads most payloads, many at a time
+        with contextlib.suppress(ValueError):
+            self.shape = Shape(self._value, self._time, self._status)
 
     def read(self, payload: bytes, signal: int, arrival: int, rows: Rows, *, retained: bool = False) -> int:
         """Add the readings in `payload` to `rows`; if it raises, none was added.
@@ -93,12 +98,15 @@ def _read_array(signal: int, value: list[Any], time: Any, status: Any, arrival: 
         raise PayloadError(f"an array of {len(value)} values came with {found}; each value needs its own time")
     if not _SCALARS.issuperset(map(type, value)):
         raise PayloadError("the array holds an object or an array; only numbers, booleans and text are values")
+    codes: list[int] | int
     if type(status) is list:
         if len(status) != len(value):
             raise PayloadError(f"an array of {len(value)} values came with {len(status)} statuses")
         codes = [_status(each) for each in status]
     else:
-        codes = [_status(status)] * len(value)
+        codes = _status(status)
+    if None in time:
+        raise PayloadError(f"an array of {len(value)} values came with a time that is null; each value needs its own")
     try:
         times = all_to_ns(time, arrival)
     except TimeError as e:

@@ -6,10 +6,12 @@ from concurrent.futures import Future
 
 import msgspec
 
+ACKNOWLEDGEMENT = 4  # bytes of a PUBACK or PUBCOMP without a reason
+
 
 class _Entry(msgspec.Struct, frozen=True, eq=False):
     futures: tuple[Future[None], ...]
-    acknowledge: tuple[tuple[int, int], ...]
+    acknowledge: bytes
     generation: int
     messages: int
     octets: int
@@ -37,42 +39,49 @@ class Pending:
     def add(
         self,
         futures: Sequence[Future[None]],
-        acknowledge: tuple[tuple[int, int], ...],
+        acknowledge: bytes,
         generation: int,
         messages: int,
         octets: int,
     ) -> None:
-        """Queue one pass, read from the connection number `generation`; `wake` is called when a future is done."""
+        """Queue one pass, read from the connection number `generation`; `wake` is called when a future is done.
+
+        `acknowledge` holds the packets to send then, one a message, 4 bytes each.
+        """
         self._entries.append(_Entry(tuple(futures), acknowledge, generation, messages, octets))
         self.messages += messages
         self.octets += octets
         for future in futures:
-            future.add_done_callback(lambda _: self._wake())
+            if not future.done():  # what is done already is released in the same turn
+                future.add_done_callback(self._done)
 
-    def release(self, generation: int) -> tuple[list[tuple[int, int]], BaseException | None]:
+    def _done(self, _future: Future[None]) -> None:
+        self._wake()
+
+    def release(self, generation: int) -> tuple[bytes, BaseException | None]:
         """Take what is done from the head of the queue.
 
         Args:
             generation: the number of the connection now; acknowledgements of an older one are dropped.
 
         Returns:
-            The (id, QoS) to acknowledge now, in order; and the journal's error if it failed on a pass of this
+            The packets that acknowledge what is done, in order; and the journal's error if it failed on a pass of this
             connection: that pass and all that follow it stay unacknowledged.
         """
-        ready: list[tuple[int, int]] = []
+        ready: list[bytes] = []
         while self._entries and all(future.done() for future in self._entries[0].futures):
             entry = self._entries.popleft()
             self.messages -= entry.messages
             self.octets -= entry.octets
             error = next((e for future in entry.futures if (e := _error(future)) is not None), None)
             if entry.generation != generation:
-                self.dropped += len(entry.acknowledge)
+                self.dropped += len(entry.acknowledge) // ACKNOWLEDGEMENT
             elif error is not None:
-                self.dropped += len(entry.acknowledge)
-                return ready, error
+                self.dropped += len(entry.acknowledge) // ACKNOWLEDGEMENT
+                return b"".join(ready), error
             else:
-                ready.extend(entry.acknowledge)
-        return ready, None
+                ready.append(entry.acknowledge)
+        return b"".join(ready), None
 
 
 def _error(future: Future[None]) -> BaseException | None:

@@ -1,10 +1,14 @@
-"""Readings while they are gathered: plain lists, which Python fills fastest, then one batch."""
+"""Readings while they are gathered: columns of machine numbers that grow, then one batch."""
+
+from array import array
+from collections.abc import Sequence
 
 import numpy as np
 
 from fieldlab.model import Batch
 
 _EXACT = 2**53
+_NUMBERS = frozenset((float, int, bool))
 Scalar = float | bool | str | None
 
 
@@ -15,10 +19,10 @@ class Rows:
         self._clear()
 
     def _clear(self) -> None:
-        self._signal: list[int] = []
-        self._time: list[int] = []
-        self._value: list[float | bool] = []
-        self._status: list[int] = []
+        self._signal = array("I")
+        self._time = array("q")
+        self._value = array("d")
+        self._status = array("I")
         self._text_row: list[int] = []
         self._text: list[str] = []
         self._integer_row: list[int] = []
@@ -36,19 +40,34 @@ class Rows:
         self._value.append(value)
         self._status.append(status)
 
-    def extend(self, signal: int, time: list[int], value: list[Scalar], status: list[int]) -> None:
-        """Add readings of one signal; the lists have one length."""
+    def extend(
+        self, signal: Sequence[int] | int, time: "array[int]", value: Sequence[Scalar], status: Sequence[int] | int
+    ) -> None:
+        """Add readings in columns of one length; one signal or one status stands for all."""
+        n = len(value)
+        numbers = value if isinstance(value, array) else self._numbers(value, status)
+        self._signal += _column(signal, n)
+        self._time += time
+        self._value += numbers
+        self._status += _column(status, n)
+
+    def _numbers(self, value: Sequence[Scalar], status: Sequence[int] | int) -> "array[float]":
+        """The floats of a column; what is none goes to its side."""
+        kinds = set(map(type, value))
+        if kinds == {float}:
+            return array("d", value)  # type: ignore[arg-type]  # all are floats: just seen
+        if kinds <= _NUMBERS:
+            numbers: Sequence[float] = value  # type: ignore[assignment]  # same
+            if min(numbers, default=0) >= -_EXACT and max(numbers, default=0) <= _EXACT:
+                return array("d", numbers)
         start = len(self._signal)
-        if set(map(type, value)) != {float}:
-            numbers: list[float | bool] = [
-                v if type(v) is float else self._special(start + i, v, status[i]) for i, v in enumerate(value)
-            ]
-        else:
-            numbers = value  # type: ignore[assignment]  # all are floats: just seen
-        self._signal.extend([signal] * len(value))
-        self._time.extend(time)
-        self._value.extend(numbers)
-        self._status.extend(status)
+        return array(
+            "d",
+            (
+                v if type(v) is float else self._special(start + i, v, status if isinstance(status, int) else status[i])
+                for i, v in enumerate(value)
+            ),
+        )
 
     def _special(self, row: int, value: Scalar, status: int) -> float:
         """The float that stands for a value which is not a float; text and long integers go to their side."""
@@ -70,18 +89,31 @@ class Rows:
 
     def build(self) -> Batch:
         """The readings so far, in order."""
-        text_row = np.asarray(self._text_row, np.uint32)
-        numbers = Batch.of(self._signal, self._time, self._value, self._status)
-        numbers.value[text_row] = np.nan
-        batch = Batch(
-            numbers.signal,
-            numbers.time,
-            numbers.value,
-            numbers.status,
-            text_row,
-            tuple(self._text),
-            np.asarray(self._integer_row, np.uint32),
-            np.asarray(self._integer, np.int64),
+        numbers = Batch.of(
+            np.frombuffer(self._signal, np.uint32),
+            np.frombuffer(self._time, np.int64),
+            np.frombuffer(self._value, np.float64),
+            np.frombuffer(self._status, np.uint32),
         )
+        if self._text or self._integer:
+            text_row = np.asarray(self._text_row, np.uint32)
+            numbers.value[text_row] = np.nan
+            numbers = Batch(
+                numbers.signal,
+                numbers.time,
+                numbers.value,
+                numbers.status,
+                text_row,
+                tuple(self._text),
+                np.asarray(self._integer_row, np.uint32),
+                np.asarray(self._integer, np.int64),
+            )
         self._clear()
-        return batch
+        return numbers
+
+
+def _column(entries: Sequence[int] | int, n: int) -> "array[int]":
+    """A column of u32, of `n` times the same if there is but one."""
+    if isinstance(entries, int):
+        return array("I", (entries,)) * n
+    return entries if isinstance(entries, array) else array("I", entries)

@@ -1,7 +1,8 @@
 """Reads one broker: messages into batches, acknowledged after the journal has them.
 
-A thread of its own does everything but the journal's work: wait for the socket, let the kernel gather packets for
-2 ms, read what is there, give it to the journal as one batch, and acknowledge, in order, what the journal has on disk.
+A thread of its own does everything but the journal's work: wait for the socket, let packets gather for a moment (the
+cost is the wakeup for each packet, not the packet), read what is there, give it to the journal as one batch, and
+acknowledge, in order, what the journal has on disk.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from edge.sources.mqtt.bell import Bell
 from edge.sources.mqtt.client import MqttClient, refusal, unreachable
 from edge.sources.mqtt.config import MqttConfig, client_id_of, filters_of, parse_url, validate
 from edge.sources.mqtt.dialect import JsonDialect
+from edge.sources.mqtt.frames import Frames
 from edge.sources.mqtt.intake import Intake
 from edge.sources.mqtt.pending import Pending
 from edge.sources.mqtt.session import SessionFile
@@ -38,9 +40,7 @@ from fieldlab.secrets import read_secret
 
 _log = structlog.get_logger()
 
-_GATHER = 0.002  # s: the cost is the wakeup for each packet, not the packet
 _PASS_MESSAGES = 1000
-_PASS_OCTETS = 8_000_000
 _PENDING_OCTETS = 64_000_000
 _ANSWER = 10.0  # s: for CONNACK and SUBACK
 _BACK_OFF = (0.5, 10.0)  # s: first and longest
@@ -71,10 +71,11 @@ class MqttSource:
         self._clean = config.session == "clean"
         self._session = SessionFile(context.data / f"{self.name}.session", self._broker.url, self._client_id)
         self._subscriptions = Subscriptions(self.name, filters_of(config), self._session, self._client_id)
-        self._intake = Intake(self.name, JsonDialect(config, context, sink.index))
+        self._intake = Intake(self.name, JsonDialect(config, context, sink.index), redelivers=not self._clean)
         self._bell = Bell()
         self._pending = Pending(self._ring)
         self._client = MqttClient(config, self._broker, self._client_id, self._receive, clean=self._clean)
+        self._client.receive_many = self._receive_many
         self._client.on_connect = self._on_connect
         self._subscriptions.attach(self._client)
         self._client.on_disconnect = self._on_disconnect
@@ -176,7 +177,6 @@ class MqttSource:
     def _serve(self, answer_by: float) -> None:
         """Read and acknowledge until the connection is lost or we are to stop."""
         client = self._client
-        more = False
         while client.socket() is not None and not self._stopping.is_set():
             if not self._subscriptions.answered and time.monotonic() > answer_by:
                 self._fail(
@@ -184,15 +184,12 @@ class MqttSource:
                 )
                 return
             room = self._room()
-            if self._wait(0.0 if more and room else 0.5, reading=room > 0):
-                if not more:
-                    time.sleep(_GATHER)
+            if self._wait(0.5, reading=room > 0):
+                if not client.unread and self._config.gather > 0:
+                    time.sleep(self._config.gather)
                 client.budget = room
                 self._drive(client.loop_read)
-                more = client.budget <= 0
                 self._hand_over()
-            else:
-                more = False
             self._acknowledge()
             if client.want_write():
                 self._drive(client.loop_write)
@@ -220,8 +217,8 @@ class MqttSource:
         sock: Any = self._client.socket()
         if sock is None:
             return False
-        if reading and getattr(sock, "pending", int)() > 0:
-            return True  # TLS has decrypted more than was asked for
+        if reading and (self._client.unread or getattr(sock, "pending", int)() > 0):
+            return True  # what is here already, the socket does not tell; TLS has decrypted more than was asked for
         events = (select.POLLIN if reading else 0) | (select.POLLOUT if self._client.want_write() else 0)
         found = self._bell.wait(timeout, sock, events)
         if not reading and found & (select.POLLERR | select.POLLHUP):
@@ -243,9 +240,11 @@ class MqttSource:
         self, topic: bytes, payload: bytes, arrival: int, *, mid: int, qos: int, redelivered: bool, retained: bool
     ) -> None:
         self._intake.add(topic, payload, arrival, mid=mid, qos=qos, redelivered=redelivered, retained=retained)
-        if self._intake.octets >= _PASS_OCTETS:
-            self._client.budget = 0
         self._last_data = arrival
+
+    def _receive_many(self, frames: Frames) -> None:
+        self._intake.add_many(frames)
+        self._last_data = frames.arrival
 
     def _hand_over(self) -> None:
         """Give what was read to the journal."""
@@ -255,9 +254,10 @@ class MqttSource:
         futures: list[Future[None]] = []
         for batch, delivery in ((taken.batch, taken.delivery), (taken.unacknowledged, None)):
             if batch is not None:
-                signals = np.unique(batch.signal).tolist()
-                self._heard.update(signals)
-                self._known.update(signals)
+                before = len(self._heard)
+                self._heard.update(batch.signal.tolist())
+                if len(self._heard) != before:
+                    self._known |= self._heard
                 futures.append(self._sink.append(batch, delivery=delivery))
         for letters, delivery in ((taken.letters, taken.letters_delivery), (taken.unacknowledged_letters, None)):
             if letters:
@@ -295,7 +295,7 @@ class MqttSource:
             lost = Batch.of(signals, np.full(n, time.time_ns()), np.full(n, np.nan), status)
             self._heard.clear()
             self._counters["lost_points"] += n
-            self._pending.add([self._sink.append(lost)], (), self._client.generation, n, 0)
+            self._pending.add([self._sink.append(lost)], b"", self._client.generation, n, 0)
 
     def _part(self) -> None:
         """Leave in order: acknowledge what gets on disk soon, then say goodbye; a persistent session stays."""
