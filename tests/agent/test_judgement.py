@@ -115,14 +115,17 @@ def test_kills_change_no_judgement(
         made[name] = agent(store + more + mqtt_source(broker) + CHARTS, name).start()
     listener = listen(broker)
     stream = messages()
-    cuts = [0, *sorted(random.Random(8).sample(range(100, len(stream) - 100), 5)), len(stream)]
+    cuts = [0, *sorted(random.Random(8).sample(range(100, len(stream) - 100), 6)), len(stream)]
     publisher = publish(broker)
     for number, (start, end) in enumerate(pairwise(cuts)):
         publisher.send(stream[start:end])
         if end < len(stream):
             if number % 2:  # some in the middle of the backlog, some when it has been judged
                 wait_until(made["killed"].settled, 30.0)
-            made["killed"].kill()
+            if number == 1:  # a snapshot of the judgement, which those after it go on from
+                assert made["killed"].stop() == 0
+            else:
+                made["killed"].kill()
             made["killed"].start()
 
     def rows(name: str, measurement: str) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ class Script:
     def __init__(self) -> None:
         self.answer: Callable[[], Sequence[DeadLetter]] = list
         self.calls = 0
+        self.resent = threading.Event()
         self.values: list[float] = []
 
     def write(self, records: Sequence[Record]) -> Sequence[DeadLetter]:
@@ -36,6 +37,7 @@ class Script:
 
     def resend(self, letter: DeadLetter) -> Sequence[DeadLetter]:
         del letter
+        self.resent.set()
         return []
 
     def close(self) -> None:
@@ -146,14 +148,20 @@ def test_a_dead_letter_sent_again_in_the_middle_of_a_write(journal: Journal, wor
 
     async def main() -> None:
         stop = asyncio.Event()
-        stop.set()
         running = asyncio.create_task(forwarder.run(stop))
         async with asyncio.timeout(30):
             await asyncio.to_thread(writing.wait)
             resent = asyncio.create_task(forwarder.resend(letter(1, 4)))
-            await asyncio.sleep(0)
+            commit = threading.Event()
+            journal.execute(lambda _: commit.wait(20))  # a slow disk: the write's own move is not yet committed
             go.set()
-            await asyncio.gather(running, resent)
+            await asyncio.to_thread(store.resent.wait)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            commit.set()
+            await resent
+            journal.write().result()  # behind every move
+            running.cancel()  # kill -9
 
     asyncio.run(main())
     assert (forwarder.counts.stored.tolist(), forwarder.counts.dead.tolist()) == ([10, 4], [0, 0])
