@@ -10,7 +10,11 @@ class Counters(msgspec.Struct):
         notifications: messages with data.
         readings: readings given to the sink.
         reconnects: sessions after the first.
-        gaps: notifications that never came, by their sequence numbers.
+        gaps: notifications that never came and that the server has no more: readings are lost.
+        republished: notifications that never came, or were not acknowledged, and were fetched.
+        transfers: sessions that took over the subscription of an earlier one.
+        resumed: earlier sessions that went on.
+        recreated: items that had gone silent although their value changed, and were made anew.
         undecodable: messages that could not be read; they are in the dead letter.
         unkept: values of a type that cannot be kept; each became a status.
         times_replaced: readings without a usable source time.
@@ -23,6 +27,10 @@ class Counters(msgspec.Struct):
     readings: int = 0
     reconnects: int = 0
     gaps: int = 0
+    republished: int = 0
+    transfers: int = 0
+    resumed: int = 0
+    recreated: int = 0
     undecodable: int = 0
     unkept: int = 0
     times_replaced: int = 0

@@ -1,5 +1,6 @@
-"""The raw body of a PublishResponse → columns: numpy where items have equal layouts, item by item otherwise."""
+"""The raw body of a PublishResponse, or of a RepublishResponse, → columns: by numpy where items have equal layouts."""
 
+import hashlib
 import struct
 from typing import Final
 
@@ -13,6 +14,7 @@ from edge.sources.opcua.wire import Cursor, DecodeError
 
 # Numbers of the binary encodings: NodeIds.csv of the OPC Foundation.
 _PUBLISH_RESPONSE: Final = 829
+_REPUBLISH_RESPONSE: Final = 835
 _DATA_CHANGE: Final = 811
 _STATUS_CHANGE: Final = 820
 
@@ -31,6 +33,8 @@ class Published(msgspec.Struct, frozen=True, eq=False):
         columns: the data changes, if there are any.
         status_change: the StatusCode of a StatusChangeNotification.
         ignored: notifications of other kinds, such as events.
+        available: sequence numbers that the server keeps for Republish.
+        digest: 64 bits of subscription, number and content: the same however often it is sent.
     """
 
     subscription: int
@@ -40,6 +44,8 @@ class Published(msgspec.Struct, frozen=True, eq=False):
     columns: Columns | None = None
     status_change: int | None = None
     ignored: int = 0
+    available: tuple[int, ...] = ()
+    digest: int = 0
 
 
 class UndecodableError(Exception):
@@ -70,38 +76,76 @@ def decode(body: bytes, arrival: int, *, fast: bool = True) -> Published:
     subscription = sequence = 0
     try:
         cursor = Cursor(body)
-        _skip_header(cursor)
+        _skip_header(cursor, _PUBLISH_RESPONSE)
         subscription = cursor.u32()
-        cursor.skip(cursor.count(4) * 4)  # available sequence numbers
+        available = _numbers(cursor)
         cursor.u8()  # more notifications
         sequence = cursor.u32()
-        cursor.i64()  # publish time
-        parts: list[Columns] = []
-        status_change = None
-        ignored = 0
-        count = cursor.count(3)
-        for _ in range(count):
-            kind, end = cursor.extension_object()
-            if kind == (0, _DATA_CHANGE):
-                parts.append(_data_change(body, cursor.pos, end, arrival, fast))
-            elif kind == (0, _STATUS_CHANGE):
-                status_change = cursor.u32()
-            else:
-                ignored += 1
-            cursor.pos = end
-        acknowledged = cursor.count(4)
-        results = struct.unpack_from(f"<{acknowledged}I", body, cursor.skip(4 * acknowledged))
+        published = _message(cursor, subscription, sequence, arrival, fast)
+        results = _numbers(cursor)
     except (DecodeError, struct.error, ValueError, OverflowError) as e:
         raise UndecodableError(str(e), subscription, sequence) from e
+    return msgspec.structs.replace(published, results=results, available=available)
+
+
+def decode_again(body: bytes, arrival: int, subscription: int, sequence: int) -> Published:
+    """Read a RepublishResponse, which holds a notification once more.
+
+    Args:
+        body: it, from its type id on.
+        arrival: the time for readings without one, ns.
+        subscription: whose notification was asked for.
+        sequence: which.
+
+    Raises:
+        UndecodableError: if it cannot be read, or is another one.
+    """
+    try:
+        cursor = Cursor(body)
+        _skip_header(cursor, _REPUBLISH_RESPONSE)
+        cursor.expect(sequence)
+        return _message(cursor, subscription, sequence, arrival, fast=True)
+    except (DecodeError, struct.error, ValueError, OverflowError) as e:
+        raise UndecodableError(str(e), subscription, sequence) from e
+
+
+def _message(cursor: Cursor, subscription: int, sequence: int, arrival: int, fast: bool) -> Published:
+    """The rest of a NotificationMessage, OPC 10000-4, 7.26, behind its sequence number."""
+    body = cursor.data
+    cursor.i64()  # publish time
+    start = cursor.pos
+    parts: list[Columns] = []
+    status_change = None
+    ignored = 0
+    count = cursor.count(3)
+    for _ in range(count):
+        kind, end = cursor.extension_object()
+        if kind == (0, _DATA_CHANGE):
+            parts.append(_data_change(body, cursor.pos, end, arrival, fast))
+        elif kind == (0, _STATUS_CHANGE):
+            status_change = cursor.u32()
+        else:
+            ignored += 1
+        cursor.pos = end
+    digest = 0
+    if parts:
+        key = struct.pack("<II", subscription, sequence)
+        digest = int.from_bytes(hashlib.blake2b(body[start : cursor.pos], digest_size=8, key=key).digest(), "little")
     columns = join(parts) if parts else None
-    return Published(subscription, sequence, count == 0, results, columns, status_change, ignored)
+    return Published(subscription, sequence, count == 0, (), columns, status_change, ignored, digest=digest)
 
 
-def _skip_header(cursor: Cursor) -> None:
+def _numbers(cursor: Cursor) -> tuple[int, ...]:
+    """An array of UInt32 or StatusCode."""
+    count = cursor.count(4)
+    return struct.unpack_from(f"<{count}I", cursor.data, cursor.skip(4 * count))
+
+
+def _skip_header(cursor: Cursor, wanted: int) -> None:
     """The type id and the ResponseHeader, OPC 10000-4, 7.33. asyncua has raised its ServiceResult already."""
     kind = cursor.node_id()
-    if kind != (0, _PUBLISH_RESPONSE):
-        raise DecodeError(f"the answer is of type {kind}, not a PublishResponse")
+    if kind != (0, wanted):
+        raise DecodeError(f"the answer is of type {kind}, not {wanted}")
     cursor.skip(8 + 4 + 4)  # timestamp, request handle, service result
     cursor.skip_diagnostic()
     for _ in range(cursor.count(4)):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -15,7 +15,8 @@ from cryptography import x509
 from edge.sources.base import SourceContext
 from edge.sources.opcua import certificates, security
 from edge.sources.opcua.config import OpcuaConfig, read_password
-from edge.sources.opcua.session import PublishSession, Receipt
+from edge.sources.opcua.held import Held
+from edge.sources.opcua.session import Acknowledgements, Gaps, PublishSession, Receipt
 
 log = structlog.get_logger()
 logging.getLogger("asyncua").setLevel(logging.WARNING)  # at INFO it logs whole messages
@@ -23,6 +24,21 @@ logging.getLogger("asyncua.client.ua_client").setLevel(logging.CRITICAL)  # what
 
 SESSION_TIMEOUT_MS: Final = 60_000
 _RENEW_AT: Final = 0.75  # of the channel's lifetime, OPC 10000-4, 5.6.2.1
+
+
+class SessionClient(Client):
+    """asyncua's client, with what a session needs to be resumed on another connection."""
+
+    @property
+    def nonce(self) -> bytes | None:
+        """What the server wants to see signed at the next activation."""
+        found: bytes | None = self._server_nonce
+        return found
+
+    def go_on_with(self, nonce: bytes | None, policies: Sequence[ua.UserTokenPolicy]) -> None:
+        """Take these from an earlier session, or None and what the endpoint says."""
+        self._server_nonce = nonce  # type: ignore[assignment]  # asyncua itself puts bytes there
+        self._policy_ids = list(policies)
 
 
 class Link:
@@ -34,22 +50,25 @@ class Link:
         choice: the security in use.
         server_certificate: the server's certificate, if there is one.
         first_use: whether the server was trusted only now.
+        resumed: whether the session is one of before.
     """
 
     def __init__(
         self,
-        client: Client,
+        client: SessionClient,
         session: PublishSession,
         choice: security.Choice,
         server_certificate: x509.Certificate | None,
         *,
         first_use: bool,
+        resumed: bool = False,
     ) -> None:
         self.client = client
         self.session = session
         self.choice = choice
         self.server_certificate = server_certificate
         self.first_use = first_use
+        self.resumed = resumed
         self._renewal = asyncio.create_task(self._renew())
 
     async def _renew(self) -> None:
@@ -62,11 +81,17 @@ class Link:
             self.session.lose(e)
 
     async def close(self, *, keep_subscriptions: bool, within: float) -> None:
-        """End the session in good order, or drop the connection after `within` seconds."""
+        """End the session in good order, or drop the connection after `within` seconds.
+
+        With `keep_subscriptions` the session stays at the server until its timeout, so that it can be resumed.
+        """
         self._renewal.cancel()
         try:
             async with asyncio.timeout(within):
-                await self.session.close_session(delete_subscriptions=not keep_subscriptions)
+                if keep_subscriptions:
+                    await self.session.acknowledge()
+                else:
+                    await self.session.close_session(delete_subscriptions=True)
                 await self.client.close_secure_channel()
         except (uaerrors.UaError, OSError, TimeoutError) as e:
             log.debug("opcua_close_failed", error=str(e))
@@ -85,6 +110,9 @@ async def open_link(
     receive: Callable[[bytes], Receipt | None],
     *,
     pin: bool = True,
+    acknowledgements: Acknowledgements | None = None,
+    gaps: Gaps | None = None,
+    held: Held | None = None,
 ) -> Link:
     """Connect as configured.
 
@@ -93,6 +121,9 @@ async def open_link(
         context: the agent.
         receive: takes the body of every PublishResponse.
         pin: whether to remember the server's certificate; `check` only compares.
+        acknowledgements: of earlier sessions.
+        gaps: who fetches notifications that never came.
+        held: the session to resume, if the server still has it.
 
     Raises:
         SecurityRefusedError: if the server offers too little or shows another certificate.
@@ -100,7 +131,7 @@ async def open_link(
     """
     wanted = security.parse_choice(config.security)
     folder = context.data / "certificates"
-    client = Client(config.url, timeout=config.timeout)
+    client = SessionClient(config.url, timeout=config.timeout)
     client.description = f"fieldlab {context.agent} {context.name}"
     client.name = client.description
     client.session_timeout = SESSION_TIMEOUT_MS
@@ -120,15 +151,18 @@ async def open_link(
     if config.username:
         client.set_user(config.username)
         client.set_password(read_password(config))
-    session = PublishSession(client.uaclient, config.publish_requests, receive)
+    session = PublishSession(client.uaclient, config.publish_requests, receive, acknowledgements, gaps)
     client.uaclient.session = session
     client.nodes = Shortcuts(session)
     try:
         await client.connect_socket()
         await client.send_hello()
         await _open_channel(client, config.url, identity)
-        await client.create_session()
-        await client.activate_session(username=config.username or None, password=read_password(config) or None)
+        policies = offered[choice].UserIdentityTokens
+        resumed = held is not None and await _resume(client, session, config, held, policies)
+        if not resumed:
+            await client.create_session()
+            await _activate(client, config)
     except BaseException:
         client.disconnect_socket()
         raise
@@ -138,7 +172,31 @@ async def open_link(
             url=config.url, fingerprint=fingerprint, policy=choice.policy, mode=choice.mode, since=since
         )
         certificates.save_pin(pin_file, new, pinned)
-    return Link(client, session, choice, certificate, first_use=pinned is None)
+    return Link(client, session, choice, certificate, first_use=pinned is None, resumed=resumed)
+
+
+async def _activate(client: Client, config: OpcuaConfig) -> None:
+    await client.activate_session(username=config.username or None, password=read_password(config) or None)
+
+
+async def _resume(
+    client: SessionClient,
+    session: PublishSession,
+    config: OpcuaConfig,
+    held: Held,
+    policies: Sequence[ua.UserTokenPolicy],
+) -> bool:
+    """Whether the server lets us go on with the session of before on this channel, OPC 10000-4, 5.7.3."""
+    try:
+        session.restore_authentication_token(ua.NodeId.from_string(held.token))
+        client.go_on_with(held.nonce, policies)
+        await _activate(client, config)
+    except (uaerrors.UaError, ValueError) as e:
+        log.debug("opcua_session_not_resumed", url=config.url, error=str(e) or type(e).__name__)
+        session.reset_authentication_token()
+        client.go_on_with(None, ())
+        return False
+    return True
 
 
 async def _open_channel(client: Client, url: str, identity: certificates.Identity | None) -> None:

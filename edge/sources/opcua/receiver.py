@@ -1,19 +1,26 @@
-"""The way of a response to the sink: decoded, appended, and what of it may be acknowledged when."""
+"""The way of a response to the sink: decoded, appended, what of it may be acknowledged when, and what is missing."""
 
 import time
+from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Final
 
+import numpy as np
 import structlog
 
-from edge.sources.base import Sink
+from edge.sources.base import Delivery, Sink
 from edge.sources.opcua.counters import Counters
-from edge.sources.opcua.decode import UndecodableError, decode
+from edge.sources.opcua.decode import Published, UndecodableError, decode, decode_again
 from edge.sources.opcua.session import Receipt
 from edge.sources.opcua.signals import SignalMap, overflow
+from fieldlab.model import Batch
 from ingest.stores.base import DeadLetter
 
 log = structlog.get_logger()
 
+_FETCHED_AT_ONCE: Final = 1000  # of a longer gap the server has kept the newest at most
+_TRANSFERRED: Final = 0x002D0000  # GoodSubscriptionTransferred
+_FIRST_ROW: Final = np.zeros(1, np.uint32)
 _NODE_GONE: Final = (0x80330000, 0x80340000)  # BadNodeIdInvalid, BadNodeIdUnknown
 
 
@@ -37,15 +44,73 @@ class Receiver:
         self._sink = sink
         self._counters = counters
         self._next: dict[int, int] = {}
+        self._missing: dict[tuple[int, int], int] = {}  # → when the newest reading before it came, ns
         self.heard = time.monotonic()
         self.last_data = 0
         self.gone: set[int] = set()
 
     def new_session(self) -> None:
-        """Sequence numbers start anew."""
-        self._next.clear()
+        """A server that is asked again has not been silent yet."""
         self.gone.clear()
         self.heard = time.monotonic()
+
+    def new_subscription(self) -> None:
+        """Sequence numbers start anew; what was still missing is lost."""
+        self._next.clear()
+        self.lost(list(self._missing))
+
+    def go_on_with(self, subscription: int, available: Sequence[int]) -> None:
+        """A subscription of before goes on: what the server holds and never came is `missing` now."""
+        expected = self._next.get(subscription)
+        if expected is None:
+            wanted = sorted(available)  # an earlier process received some of them: the journal knows which
+            self._next[subscription] = _successor(wanted[-1]) if wanted else 0
+        else:
+            wanted = sorted((n for n in available if _ahead(n, expected)), key=lambda n: (n - expected) % 0xFFFFFFFF)
+            self._next[subscription] = _successor(wanted[-1]) if wanted else expected
+        for number in wanted:
+            self._missing.setdefault((subscription, number), self.last_data)
+
+    def missing(self) -> list[tuple[int, int]]:
+        """(subscription, sequence number) of the notifications to fetch, the oldest first."""
+        return list(self._missing)
+
+    def lost(self, numbers: Sequence[tuple[int, int]]) -> None:
+        """Notifications that the server has no more. Which signals they held nobody knows: it may be any of them."""
+        if not numbers:
+            return
+        since = min(self._missing.pop(number, self.last_data) for number in numbers)
+        self._count_lost(len(numbers), since)
+
+    def _count_lost(self, count: int, since: int) -> None:
+        self._counters.gaps += count
+        signals = self._signals.indices().tolist()
+        log.error(
+            "opcua_notifications_lost",
+            source=self._name,
+            url=self._url,
+            notifications=count,
+            since_ns=since,
+            until_ns=time.time_ns(),
+            signals=len(signals),
+        )
+        if signals:
+            # At least one reading of at least one signal: each is marked, so that none claims to be complete.
+            self._sink.append(Batch.of([], [], []), overflow=dict.fromkeys(signals, 1))
+
+    def receive_again(self, body: bytes, subscription: int, sequence: int) -> Receipt | None:
+        """Take a RepublishResponse; None if there is nothing to acknowledge."""
+        self.heard = time.monotonic()
+        arrival = time.time_ns()
+        self._missing.pop((subscription, sequence), None)
+        try:
+            published = decode_again(body, arrival, subscription, sequence)
+        except UndecodableError as e:
+            return self._set_aside(body, e, arrival)
+        self._counters.republished += 1
+        if published.status_change not in (None, _TRANSFERRED):
+            raise SubscriptionLostError(f"the server ended the subscription (status {published.status_change:#010x})")
+        return self._keep(published, arrival, again=True)
 
     def receive(self, body: bytes) -> Receipt | None:
         """Take a response; None if there is nothing to acknowledge.
@@ -63,14 +128,19 @@ class Receiver:
         count.acks_refused += sum(1 for result in published.results if result & 0x80000000)
         if published.keep_alive:
             return None
-        count.notifications += 1
-        count.ignored += published.ignored
         self._look_for_gap(published.subscription, published.sequence)
         if published.status_change is not None:
             raise SubscriptionLostError(f"the server ended the subscription (status {published.status_change:#010x})")
+        return self._keep(published, arrival, again=False)
+
+    def _keep(self, published: Published, arrival: int, *, again: bool) -> Receipt:
+        """Give the readings to the sink."""
+        count = self._counters
+        count.notifications += 1
+        count.ignored += published.ignored
         columns = published.columns
         if columns is None:
-            return Receipt(published.subscription, published.sequence, None)
+            return Receipt(published.subscription, published.sequence, _kept_already())
         count.unkept += columns.unkept
         count.times_replaced += columns.times_replaced
         count.empty += columns.empty
@@ -80,7 +150,14 @@ class Receiver:
         batch = self._signals.to_batch(columns)
         count.readings += len(batch)
         self.last_data = arrival
-        kept = self._sink.append(batch, overflow=overflow(batch) or None)
+        delivery = Delivery(
+            self._name,
+            np.array([published.sequence & 0xFFFF], np.uint16),
+            np.array([published.digest], np.uint64),
+            np.array([again]),
+            _FIRST_ROW,
+        )
+        kept = self._sink.append(batch, delivery=delivery, overflow=overflow(batch) or None)
         return Receipt(published.subscription, published.sequence, kept)
 
     def _set_aside(self, body: bytes, error: UndecodableError, arrival: int) -> Receipt | None:
@@ -104,10 +181,30 @@ class Receiver:
         return Receipt(error.subscription, error.sequence, kept)
 
     def _look_for_gap(self, subscription: int, sequence: int) -> None:
-        """Count notifications that never came: sequence numbers run 1, 2, …, 2^32-1, 1 (OPC 10000-4, 7.25.2)."""
-        expected = self._next.get(subscription, 1)
-        missed = (sequence - expected) % 0xFFFFFFFF
-        if 0 < missed < 0x7FFFFFFF:
-            self._counters.gaps += missed
-            log.error("opcua_sequence_gap", source=self._name, url=self._url, expected=expected, got=sequence)
-        self._next[subscription] = sequence % 0xFFFFFFFF + 1
+        """Note notifications that never came: sequence numbers run 1, 2, …, 2^32-1, 1 (OPC 10000-4, 7.25.2)."""
+        expected = self._next.get(subscription, 1) or sequence
+        if _ahead(sequence, expected) and sequence != expected:
+            missed = (sequence - expected) % 0xFFFFFFFF
+            log.warning("opcua_sequence_gap", source=self._name, url=self._url, expected=expected, got=sequence)
+            if missed > _FETCHED_AT_ONCE:
+                self._count_lost(missed - _FETCHED_AT_ONCE, self.last_data)
+            for back in range(min(missed, _FETCHED_AT_ONCE), 0, -1):
+                number = (sequence - back - 1) % 0xFFFFFFFF + 1
+                self._missing.setdefault((subscription, number), self.last_data)
+        self._next[subscription] = _successor(sequence)
+
+
+def _kept_already() -> "Future[None]":
+    """There is nothing to keep, so it may be acknowledged at once."""
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
+
+
+def _successor(sequence: int) -> int:
+    return sequence % 0xFFFFFFFF + 1
+
+
+def _ahead(sequence: int, expected: int) -> bool:
+    """Whether `sequence` is `expected` or comes after it, around the wrap."""
+    return (sequence - expected) % 0xFFFFFFFF < 0x7FFFFFFF

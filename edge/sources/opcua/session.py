@@ -7,10 +7,10 @@ publish loop is replaced. The private names of asyncua used here: `UaSession._se
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
@@ -38,14 +38,34 @@ class Receipt(msgspec.Struct, frozen=True, eq=False):
     kept: "Future[None] | None"
 
 
+class Gaps(Protocol):
+    """Who knows which notifications never came; see `receiver.Receiver`."""
+
+    def missing(self) -> list[tuple[int, int]]:
+        """(subscription, sequence number) of what is to be fetched."""
+        ...
+
+    def receive_again(self, body: bytes, subscription: int, sequence: int) -> Receipt | None:
+        """Take a RepublishResponse; None if there is nothing to acknowledge."""
+        ...
+
+    def lost(self, numbers: Sequence[tuple[int, int]]) -> None:
+        """The server does not have them any more."""
+        ...
+
+
 class Acknowledgements:
-    """Which notifications are on disk and not yet acknowledged, and which are still on their way to disk."""
+    """Which notifications are on disk and not yet acknowledged, and which are still on their way to disk.
+
+    They outlive a session whose subscription does.
+    """
 
     def __init__(self) -> None:
         self._ready: list[tuple[int, int]] = []
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
         self._room.set()
+        self._generation = 0
         self.pending = 0
         self.failed = 0
         self.sent = 0
@@ -58,14 +78,20 @@ class Acknowledgements:
         if self.pending >= MAX_PENDING:
             self._room.clear()
         number = (receipt.subscription, receipt.sequence)
+        generation = self._generation
 
         def done(future: "Future[None]") -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended: nothing can be acknowledged any more
-                self._loop.call_soon_threadsafe(self._done, number, future)
+                self._loop.call_soon_threadsafe(self._done, number, generation, future)
 
         receipt.kept.add_done_callback(done)
 
-    def _done(self, number: tuple[int, int], future: "Future[None]") -> None:
+    def forget(self) -> None:
+        """The subscription is gone: what was of it is acknowledged no more."""
+        self._generation += 1
+        self._ready.clear()
+
+    def _done(self, number: tuple[int, int], generation: int, future: "Future[None]") -> None:
         self.pending -= 1
         if self.pending < MAX_PENDING:
             self._room.set()
@@ -74,7 +100,8 @@ class Acknowledgements:
         except FutureCancelledError as e:
             error = e
         if error is None:
-            self._ready.append(number)
+            if generation == self._generation:
+                self._ready.append(number)
         else:
             self.failed += 1
             log.error("opcua_not_kept", subscription=number[0], sequence=number[1], error=str(error))
@@ -105,12 +132,23 @@ class PublishSession(UaSession):
 
     Attributes:
         acknowledgements: see there.
+        too_many: Publish requests that the server did not want to keep.
         lost: done with the reason when the session can publish no more.
     """
 
-    def __init__(self, client: UaClient, pumps: int, receive: Callable[[bytes], Receipt | None]) -> None:
+    def __init__(
+        self,
+        client: UaClient,
+        pumps: int,
+        receive: Callable[[bytes], Receipt | None],
+        acknowledgements: Acknowledgements | None = None,
+        gaps: Gaps | None = None,
+    ) -> None:
         super().__init__(client)
-        self.acknowledgements = Acknowledgements()
+        self.acknowledgements = acknowledgements or Acknowledgements()
+        self.too_many = 0
+        self._gaps = gaps
+        self._filling = False
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._receive = receive
         self._wanted = pumps
@@ -123,14 +161,23 @@ class PublishSession(UaSession):
             self._pumps.add(task)
             task.add_done_callback(self._pumps.discard)
 
+    def go_on_with(self, subscription: int) -> None:
+        """Publish for a subscription that an earlier session made."""
+        self._subscription_callbacks[subscription] = _never_called
+        self.ensure_publish_loop()
+
     async def close_session(self, delete_subscriptions: bool) -> None:
         """End the pumps, then the session. What is on disk by now is acknowledged first."""
+        await self.acknowledge()
+        await self.stop_pumps()
+        await super().close_session(delete_subscriptions)
+
+    async def acknowledge(self) -> None:
+        """Send the acknowledgements of what is on disk by now; their answer is not waited for."""
         if self._pumps and not self.lost.done():
             last = asyncio.create_task(self._publish(self.acknowledgements.take()))
             self._pumps.add(last)
-            await asyncio.sleep(0)  # lets it be sent; its answer is not waited for
-        await self.stop_pumps()
-        await super().close_session(delete_subscriptions)
+            await asyncio.sleep(0)  # lets it be sent
 
     async def stop_pumps(self) -> None:
         """End the pumps, whatever they wait for."""
@@ -138,6 +185,52 @@ class PublishSession(UaSession):
             task.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
         self._pumps.clear()
+
+    async def first(self, within: float) -> bytes:
+        """The answer to one Publish request, before the pumps run.
+
+        Raises:
+            TimeoutError, OSError, uaerrors.UaError: if none comes.
+        """
+        taken = self.acknowledgements.take()
+        try:
+            async with asyncio.timeout(within):
+                return await self._publish(taken)
+        except BaseException:
+            self.acknowledgements.back(taken)
+            raise
+
+    async def fill(self) -> None:
+        """Fetch what never came, as long as the server has it."""
+        if self._gaps is None or self._filling:
+            return
+        self._filling = True
+        try:
+            lost: list[tuple[int, int]] = []
+            for subscription, sequence in self._missing(self._gaps):
+                request = ua.RepublishRequest()
+                request.Parameters.SubscriptionId = ua.UInt32(subscription)
+                request.Parameters.RetransmitSequenceNumber = ua.UInt32(sequence)
+                try:
+                    body = bytes(await self._send_request(request))
+                except (uaerrors.BadMessageNotAvailable, uaerrors.BadSubscriptionIdInvalid):
+                    lost.append((subscription, sequence))
+                    continue
+                receipt = self._gaps.receive_again(body, subscription, sequence)
+                if receipt is not None:
+                    self.acknowledgements.add(receipt)
+            if lost:
+                self._gaps.lost(lost)
+        finally:
+            self._filling = False
+
+    @staticmethod
+    def _missing(gaps: Gaps) -> Iterator[tuple[int, int]]:
+        """One after the other, also what is missed meanwhile."""
+        seen: set[tuple[int, int]] = set()
+        while found := [number for number in gaps.missing() if number not in seen]:
+            seen.add(found[0])
+            yield found[0]
 
     async def _publish(self, taken: list[tuple[int, int]]) -> bytes:
         request = ua.PublishRequest()
@@ -157,6 +250,7 @@ class PublishSession(UaSession):
                 continue
             except uaerrors.BadTooManyPublishRequests:
                 self.acknowledgements.back(taken)
+                self.too_many += 1
                 if self._wanted == 1:
                     await asyncio.sleep(0.1)  # another client of this session's server has them all
                     continue
@@ -166,16 +260,24 @@ class PublishSession(UaSession):
                 self.acknowledgements.back(taken)
                 self.lose(e)
                 return
+            except asyncio.CancelledError:
+                self.acknowledgements.back(taken)  # whether it arrived nobody knows: twice does no harm
+                raise
             try:
                 receipt = self._receive(body)
+                if receipt is not None:
+                    self.acknowledgements.add(receipt)
+                await self.fill()
             except Exception as e:  # noqa: BLE001  whatever went wrong, the supervisor must hear of it and reconnect
                 self.lose(e)
                 return
-            if receipt is not None:
-                self.acknowledgements.add(receipt)
 
     def lose(self, reason: Exception) -> None:
         """Say that this session is over."""
         if not self.lost.done():
             self.lost.set_exception(reason)
             self.lost.exception()  # marks it as seen: nobody may be waiting any more
+
+
+def _never_called(_: Any) -> None:
+    """What asyncua wants for a callback; our session does not call it."""

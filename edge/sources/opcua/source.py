@@ -12,14 +12,17 @@ import structlog
 from asyncua.ua import uaerrors
 
 from edge.sources.base import Sink, SourceContext, SourceStatus
+from edge.sources.opcua.browse_paths import Wildcards
 from edge.sources.opcua.config import OpcuaConfig, declared
 from edge.sources.opcua.counters import Counters
+from edge.sources.opcua.decode import UndecodableError, decode
+from edge.sources.opcua.held import Held, digest_of, held_path, read_held, save_held
 from edge.sources.opcua.link import Link, gone, open_link, reason
 from edge.sources.opcua.nodes import NodeAddress
 from edge.sources.opcua.receiver import Receiver, SubscriptionLostError
 from edge.sources.opcua.session import Acknowledgements
 from edge.sources.opcua.signals import SignalMap
-from edge.sources.opcua.subscription import Feed
+from edge.sources.opcua.subscription import Feed, read_namespaces, server_start
 from fieldlab.errors import FieldlabError
 from fieldlab.model import Batch
 from fieldlab.model.status import BAD_NO_COMMUNICATION
@@ -41,21 +44,27 @@ class OpcuaSource:
 
     def __init__(self, config: OpcuaConfig, context: SourceContext, sink: Sink) -> None:
         self.name = context.name
-        self._config = config
+        self._wild = Wildcards(config)
+        self._config = self._wild.literal
         self._context = context
         self._sink = sink
-        self._declared = declared(config, context)
+        self._declared = declared(self._config, context)
         self._signals = SignalMap(self._declared, sink)
         self._counters = Counters()
         self._receiver = Receiver(context.name, config.url, self._signals, sink, self._counters)
         self._feed: Feed | None = None
         self._link: Link | None = None
-        self._last: Acknowledgements | None = None
+        self._acks: Acknowledgements | None = None
+        self._held: Held | None = None
+        self._held_file = held_path(context.data, context.name)
+        self._digest = digest_of(config)
+        self._clock_offset: float | None = None
         self._connected = False
         self._was_connected = False
         self._error = "not connected yet"
         self._missing: dict[str, str] = {}
-        self._acks = [0, 0]  # sent and failed, of sessions that are over
+        self._started = ""
+        self._too_many = 0  # of sessions that are over
         self._warn_of_indices()
 
     def status(self) -> SourceStatus:
@@ -64,12 +73,13 @@ class OpcuaSource:
         counters["series_refused"] = self._signals.refused
         counters["unknown_handles"] = self._signals.unknown
         link, feed = self._link, self._feed
-        counters["acknowledged"], counters["not_kept"] = self._acks
-        if link is not None:
-            acks = link.session.acknowledgements
-            counters["acknowledged"] += acks.sent
-            counters["not_kept"] += acks.failed
-            counters["pending"] = acks.pending
+        acks = self._acks
+        counters["acknowledged"] = acks.sent if acks is not None else 0
+        counters["not_kept"] = acks.failed if acks is not None else 0
+        counters["pending"] = acks.pending if acks is not None else 0
+        if self._clock_offset is not None:
+            counters["clock_offset_ms"] = round(self._clock_offset * 1000)
+        counters["too_many_publish_requests"] = self._too_many + (link.session.too_many if link is not None else 0)
         if feed is not None:
             counters["queues_revised"] = feed.revised_queues
             counters["sampling_revised"] = feed.revised_sampling
@@ -87,6 +97,7 @@ class OpcuaSource:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop` is set; reconnect for ever meanwhile. At a stop, keep the subscription on the server."""
+        self._acks = Acknowledgements()
         stopping = asyncio.create_task(stop.wait())
         failures = 0
         try:
@@ -111,16 +122,34 @@ class OpcuaSource:
 
     async def _serve(self) -> None:
         """Connect and read until something goes wrong, which is raised."""
-        if self._last is not None:
-            await self._last.room()  # what an earlier session read still waits for the disk: do not pile up more
+        acks = self._acks
+        assert acks is not None
+        await acks.room()  # what an earlier session read still waits for the disk: do not pile up more
         self._receiver.new_session()
-        link = await open_link(self._config, self._context, self._receiver.receive)
+        held = self._held
+        if (
+            held is None and not self._wild.patterns
+        ):  # what a handle of an earlier run meant is not known with wildcards
+            held = read_held(self._held_file, self._digest)
+        link = await open_link(
+            self._config,
+            self._context,
+            self._receiver.receive,
+            acknowledgements=acks,
+            gaps=self._receiver,
+            held=held,
+        )
         self._link = link
-        self._last = link.session.acknowledgements
         try:
+            await self._expand(link)
             feed = Feed(link, self._config, self._declared)
-            await feed.start()
+            self._started = await server_start(link)
+            if held is None or not await self._go_on(link, feed, held):
+                acks.forget()
+                self._receiver.new_subscription()
+                await feed.start()
             self._feed = feed
+            self._hold(link, feed)
             self._up(link, feed)
             await self._watch(link, feed)
         except asyncio.CancelledError:
@@ -128,10 +157,71 @@ class OpcuaSource:
             raise
         finally:
             await link.drop()
-            acks = link.session.acknowledgements
-            self._acks[0] += acks.sent
-            self._acks[1] += acks.failed
+            self._too_many += link.session.too_many
             self._link = None
+
+    async def _expand(self, link: Link) -> None:
+        """Look up what wildcards stand for now."""
+        if self._wild.patterns:
+            self._config = await self._wild.expand(link.session, await read_namespaces(link))
+            self._declared = declared(self._config, self._context)
+            self._signals.grow(self._declared)
+
+    async def _go_on(self, link: Link, feed: Feed, held: Held) -> bool:
+        """Whether the server still holds our subscription. What it sent in vain is fetched, oldest first."""
+        body = b""
+        try:
+            feed.go_on_with(held)
+            if link.resumed:
+                await feed.stay_alive()
+                body = await link.session.first(_SILENT * held.keep_alive + self._config.timeout)
+                available = decode(body, time.time_ns()).available
+            elif self._started == held.server_start:  # numbers of a server of before mean nothing now
+                available = tuple(await feed.transfer(held.subscription))
+            else:
+                return False
+        except (uaerrors.UaStatusCodeError, UndecodableError) as e:
+            log.warning(
+                "opcua_subscription_not_kept",
+                source=self.name,
+                url=self._config.url,
+                reason=str(e) or type(e).__name__,
+                what="a new one is made; what happened in between is not known",
+            )
+            return False
+        numbers = available
+        if body:
+            own = decode(body, 0).sequence
+            numbers = tuple(n for n in available if n != own)
+        self._receiver.go_on_with(held.subscription, numbers)
+        await link.session.fill()
+        if body:
+            receipt = self._receiver.receive(body)
+            if receipt is not None:
+                link.session.acknowledgements.add(receipt)
+        link.session.go_on_with(held.subscription)
+        if link.resumed:
+            self._counters.resumed += 1
+        else:
+            self._counters.transfers += 1
+        return True
+
+    def _hold(self, link: Link, feed: Feed) -> None:
+        """Remember session and subscription, also for an agent that is killed now."""
+        held = Held(
+            digest=self._digest,
+            token=link.session.authentication_token.to_string(),
+            nonce=link.client.nonce,
+            server_start=self._started,
+            subscription=feed.id,
+            interval=feed.interval,
+            keep_alive=feed.keep_alive,
+            lifetime=feed.lifetime,
+            items=feed.items,
+        )
+        if held != self._held:
+            self._held = held
+            save_held(self._held_file, held)
 
     async def _watch(self, link: Link, feed: Feed) -> None:
         """Raise when the session is over or silent; meanwhile try what is missing again."""
@@ -154,11 +244,13 @@ class OpcuaSource:
                 await feed.drop(self._receiver.gone)
                 self._receiver.gone.clear()
                 self._note_missing(feed)
+                self._hold(link, feed)
             if feed.missing and now >= next_retry:
                 next_retry = now + self._config.retry_missing
                 for handle in await feed.retry():
                     log.info("opcua_signal_back", source=self.name, signal=self._declared[handle].key.short)
                 self._note_missing(feed)
+                self._hold(link, feed)
 
     def _up(self, link: Link, feed: Feed) -> None:
         self._counters.reconnects += self._was_connected
@@ -179,7 +271,7 @@ class OpcuaSource:
         self._note_missing(feed)
 
     def _note_missing(self, feed: Feed) -> None:
-        missing = {self._declared[handle].key.short: why for handle, why in feed.missing.items()}
+        missing = {self._declared[handle].key.short: why for handle, why in feed.missing.items()} | self._wild.wrong
         for signal, why in missing.items():
             if self._missing.get(signal) != why:
                 log.error("opcua_signal_missing", source=self.name, url=self._config.url, signal=signal, reason=why)
@@ -208,7 +300,7 @@ class OpcuaSource:
                 self._sink.append(Batch.of(signals, times, np.full(len(signals), np.nan), status))
 
     def _warn_of_indices(self) -> None:
-        by_index = [s.name for s in self._config.signal if NodeAddress.parse(s.node).by_index]
+        by_index = [s.name for s in self._config.signal if NodeAddress.parse(s.node, s.start).by_index]
         if by_index:
             log.warning(
                 "opcua_namespace_index",

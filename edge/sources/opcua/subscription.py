@@ -8,13 +8,16 @@ from asyncua import ua
 from asyncua.ua import uaerrors
 from asyncua.ua.attribute_ids import AttributeIds
 
-from edge.sources.opcua.config import DeclaredSignal, OpcuaConfig, queue_size, sampling_of
+from edge.sources.opcua.browse_paths import resolve_all
+from edge.sources.opcua.config import DeclaredSignal, OpcuaConfig, deadband_of, queue_size, sampling_of
+from edge.sources.opcua.held import Held
 from edge.sources.opcua.link import Link
-from edge.sources.opcua.nodes import NodeAddress, UnknownNamespaceError
+from edge.sources.opcua.nodes import NodeAddress
 
 ITEMS_PER_CALL: Final = 1000
 NOTIFICATIONS_PER_PUBLISH: Final = 10_000
 _MAX_ITEMS_NODE: Final = ua.NodeId(ua.Int32(11714))  # OperationLimits.MaxMonitoredItemsPerCall, OPC 10000-5, 6.3.11
+_START_TIME: Final = ua.NodeId(ua.Int32(2257))  # Server.ServerStatus.StartTime
 _NAMESPACE_ARRAY: Final = ua.NodeId(ua.Int32(2255))
 
 
@@ -35,7 +38,7 @@ class Feed:
         self._link = link
         self._config = config
         self._declared = declared
-        self._addresses = [NodeAddress.parse(signal.node) for signal in config.signal]
+        self._addresses = [NodeAddress.parse(signal.node, signal.start) for signal in config.signal]
         self._items: dict[int, int] = {}
         self.id = 0
         self.interval = float(config.interval)
@@ -68,6 +71,31 @@ class Feed:
         self.lifetime = self.interval * result.RevisedLifetimeCount
         await self._create(list(range(len(self._declared))))
 
+    def go_on_with(self, held: Held) -> None:
+        """The subscription and the items of an earlier session."""
+        self.id = held.subscription
+        self.interval = held.interval
+        self.keep_alive = held.keep_alive
+        self.lifetime = held.lifetime
+        self._items = dict(held.items)
+        self.missing = {h: "not tried yet" for h in range(len(self._declared)) if h not in self._items}
+
+    @property
+    def items(self) -> dict[int, int]:
+        """Client handle → monitored item."""
+        return dict(self._items)
+
+    async def transfer(self, subscription: int) -> list[int]:
+        """Take over the subscription of another session; returns the sequence numbers that the server keeps.
+
+        Raises:
+            uaerrors.UaError: if the server does not allow it, or has it no more.
+        """
+        params = ua.TransferSubscriptionsParameters(SubscriptionIds=[ua.UInt32(subscription)], SendInitialValues=False)
+        (result,) = await self._link.session.transfer_subscriptions(params)
+        result.StatusCode.check()
+        return [int(n) for n in result.AvailableSequenceNumbers or ()]
+
     async def retry(self) -> list[int]:
         """Try the missing nodes again; returns those that now run."""
         handles = sorted(self.missing)
@@ -83,22 +111,28 @@ class Feed:
             await self._link.session.delete_monitored_items(params)
 
     async def stay_alive(self) -> None:
-        """Any call that names the subscription keeps it alive while we ask for nothing (OPC 10000-4, 5.14.1.2)."""
+        """Any call that names the subscription keeps it alive while we ask for nothing (OPC 10000-4, 5.14.1.2).
+
+        Raises:
+            uaerrors.UaError: if the server does not have it.
+        """
         params = ua.SetPublishingModeParameters()
         params.PublishingEnabled = True
         params.SubscriptionIds = [ua.UInt32(self.id)]
-        await self._link.session.set_publishing_mode(params)
+        for result in await self._link.session.set_publishing_mode(params):
+            result.check()
 
     async def _create(self, handles: list[int]) -> None:
         if not handles:
             return
         namespaces = await read_namespaces(self._link)
         wanted: list[tuple[int, ua.NodeId]] = []
-        for handle in handles:
-            try:
-                wanted.append((handle, self._addresses[handle].resolve(namespaces)))
-            except UnknownNamespaceError as e:
-                self.missing[handle] = str(e)
+        found = await resolve_all(self._link.session, namespaces, {h: self._addresses[h] for h in handles})
+        for handle, node in found.items():
+            if isinstance(node, str):
+                self.missing[handle] = node
+            else:
+                wanted.append((handle, node))
         size = await items_per_call(self._link)
         while wanted:
             part, rest = wanted[:size], wanted[size:]
@@ -137,6 +171,13 @@ class Feed:
         request.RequestedParameters.SamplingInterval = ua.Double(sampling_of(self._config, signal) * 1000)
         request.RequestedParameters.QueueSize = ua.UInt32(queue_size(self._config, signal))
         request.RequestedParameters.DiscardOldest = True
+        deadband = deadband_of(self._config, signal)
+        if deadband is not None:
+            size, percent = deadband
+            kind = ua.DeadbandType.Percent if percent else ua.DeadbandType.Absolute
+            request.RequestedParameters.Filter = ua.DataChangeFilter(
+                Trigger=ua.DataChangeTrigger.StatusValue, DeadbandType=ua.UInt32(kind), DeadbandValue=ua.Double(size)
+            )
         return request
 
 
@@ -147,6 +188,14 @@ def _never_called(_: Any) -> None:
 async def read_namespaces(link: Link) -> list[str]:
     """The server's NamespaceArray, as it is now."""
     return [str(uri) for uri in await link.client.get_node(_NAMESPACE_ARRAY).read_value()]
+
+
+async def server_start(link: Link) -> str:
+    """When the server started; empty if it does not say."""
+    try:
+        return str(await link.client.get_node(_START_TIME).read_value())
+    except (uaerrors.UaError, TimeoutError):
+        return ""
 
 
 async def items_per_call(link: Link) -> int:

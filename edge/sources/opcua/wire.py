@@ -59,6 +59,12 @@ class Cursor:
         value: int = _U32.unpack_from(self.data, self.skip(4))[0]
         return value
 
+    def expect(self, wanted: int) -> None:
+        """A UInt32 that must be `wanted`."""
+        found = self.u32()
+        if found != wanted:
+            raise DecodeError(f"{found} at {self.pos - 4}, not {wanted}")
+
     def i64(self) -> int:
         """Int64; also the ticks of a DateTime."""
         value: int = _I64.unpack_from(self.data, self.skip(8))[0]

@@ -19,6 +19,7 @@ import pytest
 
 from edge.sources.base import Delivery, SourceContext
 from edge.sources.opcua import KIND, OpcuaConfig
+from edge.sources.opcua.source import OpcuaSource
 from fieldlab.config import Duration
 from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey, SignalTable
 from ingest.stores.base import DeadLetter
@@ -49,6 +50,7 @@ class RecordingSink:
         self.batches: list[Batch] = []
         self.overflow: dict[int, int] = {}
         self.letters: list[DeadLetter] = []
+        self.deliveries: list[Delivery] = []
         self._free = threading.Event()
         self._free.set()
         self._queue: queue.SimpleQueue[Future[None] | None] = queue.SimpleQueue()
@@ -68,6 +70,8 @@ class RecordingSink:
         self, batch: Batch, *, delivery: Delivery | None = None, overflow: dict[int, int] | None = None
     ) -> "Future[None]":
         self.batches.append(batch)
+        if delivery is not None:
+            self.deliveries.append(delivery)
         for signal, count in (overflow or {}).items():
             self.overflow[signal] = self.overflow.get(signal, 0) + count
         return self._later()
@@ -182,8 +186,15 @@ class Interop:
             (n, (int(t) - EPOCH_TICKS) * 100, value, status) for n, t, value, status, _ in rows if name in (None, n)
         ]
 
-    def unacknowledged(self) -> list[int]:
-        return [n for s in self.ask("subscriptions")["subscriptions"] for n in s["unacknowledged"]]
+    def unacknowledged(self, source: "Running") -> list[int]:
+        """What the server still holds for `source`."""
+        return [n for s in self.subscriptions(source) for n in s["unacknowledged"]]
+
+    def subscriptions(self, source: "Running") -> list[dict[str, Any]]:
+        """What the server says of the subscription of `source`; empty if no session has it."""
+        feed = source.opcua._feed
+        found = self.ask("subscriptions")["subscriptions"]
+        return [s for s in found if feed is not None and s["id"] == feed.id]
 
     def kill(self) -> None:
         if self.process is not None:
@@ -224,8 +235,11 @@ class Share:
         ]
         return [(n, t, value, status) for n, t, value, status in ours if name in (None, n)]
 
-    def unacknowledged(self) -> list[int]:
-        return self.server.unacknowledged()
+    def unacknowledged(self, source: "Running") -> list[int]:
+        return self.server.unacknowledged(source)
+
+    def subscriptions(self, source: "Running") -> list[dict[str, Any]]:
+        return self.server.subscriptions(source)
 
 
 class Running:
@@ -233,6 +247,8 @@ class Running:
 
     def __init__(self, config: OpcuaConfig, context: SourceContext, sink: RecordingSink) -> None:
         self.source = KIND.create(config, context, sink)
+        assert isinstance(self.source, OpcuaSource)
+        self.opcua = self.source
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
         self.error: BaseException | None = None

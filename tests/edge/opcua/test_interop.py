@@ -94,7 +94,7 @@ def test_a_fast_counter_arrives_exactly_once(
     got = Counter((r.name, r.time, r.value) for r in sink.readings())
     assert got == expected
     assert max(got.values()) == 1
-    wait_until(lambda: not server.unacknowledged(), what="all acknowledged")
+    wait_until(lambda: not server.unacknowledged(source), what="all acknowledged")
     counters = source.status.counters
     assert counters["gaps"] == counters["undecodable"] == counters["unkept"] == 0
     assert not sink.overflow

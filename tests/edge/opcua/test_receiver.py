@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from asyncua import ua
-from asyncua.ua.ua_binary import struct_to_binary
+from asyncua.common.utils import Buffer
+from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from edge.sources.base import SourceContext
 from edge.sources.opcua.config import OpcuaConfig, OpcuaSignal, declared
@@ -43,6 +44,14 @@ def body(sequence: int, values: Any = ((0, 1.5),), notification: Any = None) -> 
     return struct_to_binary(response)
 
 
+def republished(sequence: int, values: Any = ((0, 1.5),)) -> bytes:
+    """What Republish gives for `body(sequence, values)`."""
+    response = ua.RepublishResponse()
+    published = struct_from_binary(ua.PublishResponse, Buffer(body(sequence, values)))
+    response.NotificationMessage = published.Parameters.NotificationMessage
+    return struct_to_binary(response)
+
+
 def test_raw_values_and_what_the_configuration_says(receiver: Any, sink: Any) -> None:
     taken = receiver[0].receive(body(1, [(0, 30.0), (1, [1.0, 2.0])]))
     assert (taken.subscription, taken.sequence) == (9, 1)
@@ -52,19 +61,63 @@ def test_raw_values_and_what_the_configuration_says(receiver: Any, sink: Any) ->
     assert [sink.table[i].place.machine for i in range(3)] == ["m", "other", "other"]
 
 
-def test_gaps_are_counted(receiver: Any) -> None:
+def test_gaps_are_fetched_or_counted(receiver: Any, sink: Any) -> None:
     take, counters = receiver[0].receive, receiver[1]
     take(body(1))
     take(body(2))
     assert counters.gaps == 0
     take(body(6))
-    assert counters.gaps == 3
+    assert receiver[0].missing() == [(9, 3), (9, 4), (9, 5)]
+    again = receiver[0].receive_again(republished(4, [(0, 4.5)]), 9, 4)
+    assert (again.subscription, again.sequence) == (9, 4)
+    assert sink.readings()[-1].value == 4.5
+    assert sink.deliveries[-1].redelivered.tolist() == [True]
+    assert receiver[0].missing() == [(9, 3), (9, 5)]
+    assert counters.gaps == 0
+    assert not sink.overflow
+    receiver[0].lost([(9, 3), (9, 5)])
+    assert (counters.gaps, counters.republished) == (2, 1)
+    assert sink.overflow == {0: 1}, "a signal that may have lost readings does not claim to be complete"
     take(body(7, ()))  # a keep-alive tells the next number, and is not counted
     take(body(7))
-    assert counters.gaps == 3
-    receiver[0].new_session()
+    assert receiver[0].missing() == []
+    receiver[0].new_subscription()
     take(body(1))
-    assert counters.gaps == 3
+    assert (counters.gaps, receiver[0].missing()) == (2, [])
+
+
+def test_a_notification_is_the_same_however_it_comes(receiver: Any, sink: Any) -> None:
+    receiver[0].receive(body(1, [(0, 4.5)]))
+    receiver[0].receive_again(republished(1, [(0, 4.5)]), 9, 1)
+    receiver[0].receive_again(republished(1, [(0, 5.5)]), 9, 1)
+    first, same, other = sink.deliveries
+    assert (first.session, first.ids, first.hashes) == (same.session, same.ids, same.hashes)
+    assert other.hashes != first.hashes
+    assert [bool(d.redelivered[0]) for d in (first, same, other)] == [False, True, True]
+
+
+def test_a_gap_that_no_server_can_fill_is_bounded(receiver: Any) -> None:
+    receiver[0].receive(body(1))
+    receiver[0].receive(body(5_000_002))
+    assert len(receiver[0].missing()) == 1000
+    assert receiver[1].gaps == 5_000_000 - 1000
+
+
+def test_an_earlier_process_may_have_received_what_the_server_holds(receiver: Any) -> None:
+    receiver[0].go_on_with(9, [5, 4, 6])
+    assert receiver[0].missing() == [(9, 4), (9, 5), (9, 6)]
+    for number in (4, 5, 6):
+        receiver[0].receive_again(republished(number), 9, number)
+    receiver[0].receive(body(7))
+    assert (receiver[0].missing(), receiver[1].gaps) == ([], 0)
+    receiver[0].go_on_with(9, [6, 7, 8])
+    assert receiver[0].missing() == [(9, 8)], "6 and 7 came already"
+
+
+def test_what_cannot_be_read_again_goes_to_the_dead_letter(receiver: Any, sink: Any) -> None:
+    assert receiver[0].receive_again(body(4), 9, 4).kept is not None
+    assert receiver[0].receive_again(republished(5), 9, 4).kept is not None
+    assert len(sink.letters) == receiver[1].undecodable == 2
 
 
 def test_sequence_numbers_wrap_to_one(receiver: Any) -> None:

@@ -1,0 +1,1 @@
+"""CPU per value of OPC UA clients on one load."""

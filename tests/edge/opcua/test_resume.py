@@ -1,0 +1,191 @@
+"""What the server held while nobody listened is fetched: after a lost connection, after a killed or stopped agent."""
+
+import contextlib
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import edge.sources.opcua.link as link_module
+
+VARIABLES = {"a": {"type": "Double", "value": 0}}
+
+
+class Proxy:
+    """Forwards to a server; can swallow what comes (`swallow`), and cut every connection (`cut`)."""
+
+    def __init__(self, port: int, to: int) -> None:
+        self._to = to
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.swallow = False
+        self.open = True
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                ours, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self.open:
+                ours.close()
+                continue
+            theirs = socket.create_connection(("127.0.0.1", self._to))
+            self._pairs.append((ours, theirs))
+            for source, sink in ((ours, theirs), (theirs, ours)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                if not self.swallow:
+                    sink.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for end in (source, sink):
+                hang_up(end)
+
+    def cut(self) -> None:
+        for pair in self._pairs:
+            for end in pair:
+                hang_up(end)
+        self._pairs.clear()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
+
+
+def hang_up(end: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()
+
+
+@pytest.fixture
+def proxy(free_port: Any) -> Iterator[Callable[[Any], Proxy]]:
+    """`proxy(server)` puts one before a server, whose `url` then leads to it."""
+    made: list[Proxy] = []
+
+    def make(server: Any) -> Proxy:
+        port = free_port()
+        to = int(server.url.split(":")[2].split("/")[0])
+        server.url = server.url.replace(f":{to}/", f":{port}/")
+        made.append(Proxy(port, to))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def all_of(server: Any) -> Counter[Any]:
+    return Counter((t, float(v)) for _, t, v, _ in server.produced("a"))
+
+
+def good(sink: Any) -> Counter[Any]:
+    return Counter((r.time, r.value) for r in sink.readings("a") if r.status == 0)
+
+
+SECURITY = "Basic256Sha256/SignAndEncrypt"
+
+
+@pytest.mark.parametrize("security", ["none", SECURITY])
+@pytest.mark.parametrize("loss", ["cut", "swallow"])
+def test_a_lost_connection_loses_nothing(
+    shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, proxy: Any, security: str, loss: str
+) -> None:
+    server = shared(VARIABLES)
+    between = proxy(server)
+    source = run_source(table(server, ["a"], security=security, timeout="1s"), sink)
+    wait_until(lambda: sink.readings("a"))
+    server.send("burst", names=["a"], rounds=150, every=20, type="Double")  # 3 s
+    wait_until(lambda: len(sink.readings("a")) > 20)
+    between.open = False
+    if loss == "cut":
+        between.cut()
+    else:
+        between.swallow = True  # half-open: the socket stays, and nothing arrives any more
+    wait_until(lambda: not source.status.connected, 10, "the loss is noticed")
+    between.swallow = False
+    between.cut()
+    between.open = True
+    server.server.answer()
+    wait_until(lambda: source.status.connected, 20)
+    expected = all_of(server)
+    wait_until(lambda: set(good(sink)) == set(expected), what="every value, also those sent in vain")
+    assert good(sink) == expected, "and none twice"
+    counters = source.status.counters
+    assert counters["resumed"] == 1
+    assert counters["gaps"] == 0
+    assert not sink.overflow
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_restarted_agent_goes_on_where_it_was(
+    shared: Any, new_sink: Any, table: Any, run_source: Any, wait_until: Any, proxy: Any, how: str
+) -> None:
+    server = shared(VARIABLES)
+    between = proxy(server)
+    first = new_sink()
+    source = run_source(table(server, ["a"]), first)
+    wait_until(lambda: source.status.counters["acknowledged"] >= 1)
+    first.hold()  # received, and never on disk
+    for i in range(5):
+        server.ask("set", name="a", type="Double", value=10 + i)
+        wait_until(lambda i=i: len(first.readings("a")) == 2 + i)
+    if how == "killed":
+        between.open = False
+        between.cut()
+    source.stop()
+    on_disk = Counter([(r.time, r.value) for r in first.readings("a")][:1])
+    between.open = True
+    server.ask("set", name="a", type="Double", value=77)
+    second = new_sink()
+    again = run_source(table(server, ["a"]), second)
+    expected = all_of(server)
+    wait_until(lambda: set(good(second) + on_disk) == set(expected), what="what was not on disk, and what came since")
+    sent = [(int(d.ids[0]), bool(d.redelivered[0])) for d in second.deliveries]
+    assert good(second) + on_disk == expected, sent
+    assert again.status.counters["resumed"] == 1
+    assert again.status.counters["republished"] >= 5
+    assert sum(int(d.redelivered[0]) for d in second.deliveries) >= 5, "the journal is told to look for known ones"
+    hashes = {int(d.ids[0]): int(d.hashes[0]) for d in first.deliveries}
+    assert all(hashes.get(int(d.ids[0])) == int(d.hashes[0]) for d in second.deliveries if d.redelivered[0])
+    wait_until(lambda: not server.unacknowledged(again), what="acknowledged by the new session")
+
+
+def test_a_session_that_has_timed_out_gives_its_subscription_to_the_next(
+    shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(link_module, "SESSION_TIMEOUT_MS", 1000)
+    server = shared(VARIABLES)
+    config = table(server, ["a"], security=SECURITY)
+    source = run_source(config, sink)
+    wait_until(lambda: source.status.counters["acknowledged"] >= 1)
+    source.stop()
+    wait_until(lambda: not server.subscriptions(source), what="the session has timed out")
+    for i in range(3):
+        server.ask("set", name="a", type="Double", value=20 + i)
+    again = run_source(config, sink)
+    expected = all_of(server)
+    wait_until(lambda: set(good(sink)) == set(expected))
+    assert good(sink) == expected
+    assert again.status.counters["transfers"] == 1
+
+
+def test_another_configuration_starts_anew(
+    shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+) -> None:
+    server = shared({**VARIABLES, "b": {"type": "Double", "value": 5}})
+    source = run_source(table(server, ["a"]), sink)
+    wait_until(lambda: sink.readings("a"))
+    source.stop()
+    again = run_source(table(server, ["a", "b"]), sink)
+    wait_until(lambda: sink.readings("b"))
+    assert again.status.counters["resumed"] == again.status.counters["transfers"] == 0
