@@ -12,8 +12,9 @@ from analytics.limits import longest_arl0
 from analytics.rules import RULES, rule_mask
 from fieldlab.model import SignalInfo
 
-KINDS = ("individuals", "ewma")
-PLANNED_KINDS = ("xbar-s", "xbar-r", "cusum", "t2", "mewma", "pca", "cva", "p", "np", "c", "u")
+VECTOR_KINDS = ("t2", "mewma", "pca", "cva")  # one chart on all its signals of a machine together
+KINDS = ("individuals", "ewma", *VECTOR_KINDS)
+PLANNED_KINDS = ("xbar-s", "xbar-r", "cusum", "p", "np", "c", "u")
 Feature = Literal["mean", "last", "min", "max", "range", "std", "duration"]
 MIN_BASELINE = 10
 
@@ -21,14 +22,15 @@ _SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A `[[chart]]`: one control chart on each signal that it names.
+    """A `[[chart]]`: a control chart on each signal that it names or, if multivariate, on a machine's signals together.
 
     Attributes:
         name: unique; the tag `chart`. Empty: see `label`.
-        kind: `individuals` or `ewma`.
+        kind: one of `KINDS`.
         signals: globs over `machine/signal`.
         per: what gives one charted value: `part`, a window such as `10s`, or `reading`. Empty: `part` where the machine
-            has a `[[part]]`, else `10s`.
+            has a `[[part]]`, else `10s`. Multivariate charts take windows or `reading`: readings of one
+            machine that share a time form one vector.
         feature: what is charted of the readings in that window.
         subgroup: values to a subgroup; 1 for the kinds that are built.
         baseline: values to learn limits from.
@@ -38,7 +40,10 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
         arl0: designed number of in-control values to a false alarm. Absent: 370.4; what the run rules have at 3 sigma
             if there are any beyond rule 1.
         on_unstable: what to do with a baseline that is unstable or autocorrelated.
-        lambda_: smoothing constant of an EWMA; the key is `lambda`.
+        lambda_: smoothing constant of an EWMA or MEWMA; the key is `lambda`.
+        lags: vectors that CVA looks back, and ahead while it learns.
+        drop_drifting: multivariate: leave out channels that drift in the baseline (see `analytics.channels`). Absent:
+            yes, but for `cva`, which models slow channels.
     """
 
     name: str = ""
@@ -54,6 +59,8 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
     arl0: float | None = None
     on_unstable: Literal["refuse", "warn"] = "refuse"
     lambda_: float = msgspec.field(default=0.2, name="lambda")
+    lags: int = 3
+    drop_drifting: bool | None = None
 
     @property
     def label(self) -> str:
@@ -67,6 +74,11 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
         if names == ("western-electric",):
             return RULES
         return names or ("1",)
+
+    @property
+    def drops_drifting(self) -> bool:
+        """Whether channels that drift in the baseline are left out."""
+        return self.kind != "cva" if self.drop_drifting is None else self.drop_drifting
 
     @property
     def design_arl0(self) -> float | None:
@@ -186,10 +198,23 @@ def _chart_errors(chart: ChartConfig, config: AnalyticsConfig) -> list[tuple[str
         wrong.append(("baseline", f"{chart.baseline} values say too little; give at least {MIN_BASELINE}, better 100"))
     if not 0 < chart.lambda_ <= 1:
         wrong.append(("lambda", "must be above 0 and at most 1; usual are 0.05 to 0.3"))
-    return wrong + _rule_errors(chart) + _rate_errors(chart)
+    return wrong + _vector_errors(chart) + _rule_errors(chart) + _rate_errors(chart)
+
+
+def _vector_errors(chart: ChartConfig) -> list[tuple[str, str]]:
+    if chart.kind not in VECTOR_KINDS:
+        return []
+    wrong: list[tuple[str, str]] = []
+    if chart.per == "part":
+        wrong.append(("per", 'multivariate charts take windows such as "10s", or "reading"; parts are not built yet'))
+    if not 1 <= chart.lags <= 20:
+        wrong.append(("lags", "must be 1 to 20 vectors; usual are 2 to 5"))
+    return wrong
 
 
 def _rule_errors(chart: ChartConfig) -> list[tuple[str, str]]:
+    if chart.kind in VECTOR_KINDS:
+        return [("rules", f"{chart.kind} has one rule, its limit. Leave `rules` out")] if chart.rules else []
     if chart.kind == "ewma":
         zone = [rule for rule in chart.rule_names if rule != "1"]
         text = "zone rules do not hold on an EWMA: its values depend on each other. Leave `rules` out"

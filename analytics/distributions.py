@@ -86,3 +86,35 @@ def _beta_fraction(x: float, a: float, b: float) -> float:
         if abs(step - 1) < 1e-16:
             break
     return front * total
+
+
+def beta_quantile(p: float, a: float, b: float) -> float:
+    """X with P(X <= x) = p, 0 < p < 1, for a beta distribution; by bisection.
+
+    >>> round(beta_quantile(0.95, 2.0, 3.0), 4)
+    0.7514
+    """
+
+    def upper(x: float) -> float:
+        return 1 - _beta_fraction(x, a, b) if x < (a + 1) / (a + b + 2) else _beta_fraction(1 - x, b, a)
+
+    low, high = 0.0, 1.0
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        if middle in (low, high):
+            break
+        if upper(middle) > 1 - p:
+            low = middle
+        else:
+            high = middle
+    return 0.5 * (low + high)
+
+
+def f_quantile(p: float, d1: float, d2: float) -> float:
+    """X with P(F <= x) = p for an F distribution with d1 and d2 degrees of freedom, by the beta distribution.
+
+    >>> round(f_quantile(0.95, 3, 20), 4)
+    3.0984
+    """
+    y = beta_quantile(p, d1 / 2, d2 / 2)
+    return d2 * y / (d1 * (1 - y))

@@ -15,14 +15,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.config import AnalyticsConfig, ChartConfig, PartConfig, config_hash, span_ns
+from analytics.config import VECTOR_KINDS, AnalyticsConfig, ChartConfig, PartConfig, config_hash, span_ns
 from analytics.findings import FindingBook
 from analytics.order import Sorter
 from analytics.partflow import PartFlow, PartTaker
 from analytics.parts import PartTracker, text_at
 from analytics.runner import ChartRunner, Outlet
+from analytics.seen import Watch
 from analytics.slices import segment
 from analytics.state import encode, grow
+from analytics.vectors import VectorRunner
 from analytics.windows import Windows
 from fieldlab.model import Batch, Control, Limits, MachineState, Place, Record, RecordKind, SignalInfo, SignalKey
 from fieldlab.model.record import Row
@@ -33,7 +35,9 @@ DEFAULT_WINDOW = "10s"
 AHEAD_NS = (
     2 * 86_400 * 10**9
 )  # a reading so far ahead of its commit has a wild clock and would stop its machine's clock
-_SNAPSHOT = 3
+_SNAPSHOT = 4
+
+Runner = ChartRunner | VectorRunner
 
 
 class Lookup(Protocol):
@@ -49,7 +53,7 @@ class SnapshotError(Exception):
 
 
 class _WindowTaker(msgspec.Struct):
-    runner: ChartRunner
+    runner: Runner
     slots: list[int] = []
     channels: list[int] = []
 
@@ -60,19 +64,24 @@ class Engine:
     Attributes:
         config: the configuration in force.
         config_hash: its hash; empty before the first configure record.
+
+    Args:
+        table: signal index → key.
+        watch: told of every judgement, value by value.
     """
 
     KINDS = KINDS
 
-    def __init__(self, table: Lookup) -> None:
+    def __init__(self, table: Lookup, watch: Watch | None = None) -> None:
         self._table = table
+        self._watch = watch
         self.config = AnalyticsConfig()
         self.config_hash = ""
         self._rows: list[tuple[int, int, Row]] = []
         self._sorter = Sorter(round(self.config.lateness * 1e9))
         self._book = FindingBook()
         self._flow = PartFlow(self._book, self._emit, self._info)
-        self._outlet = Outlet(self._emit, self._book, self._part_at, self._info, self._makes_parts)
+        self._outlet = Outlet(self._emit, self._book, self._part_at, self._info, self._makes_parts, watch)
         self._machines: list[Place] = []
         self._machine: dict[Place, int] = {}
         self._machine_of = np.zeros(0, np.int32)
@@ -81,7 +90,7 @@ class Engine:
         self._wired: set[SignalKey] = set()
         self._infos: dict[SignalKey, SignalInfo] = {}  # of the configuration
         self._told: dict[SignalKey, SignalInfo] = {}  # of the journal; only what differs
-        self._runners: list[ChartRunner] = []
+        self._runners: list[Runner] = []
         self._reading: list[NDArray[np.intp]] = []  # per runner: signal index → channel, -1 for none
         self._windows: dict[tuple[int, int], Windows] = {}
         self._takers: dict[tuple[int, int], dict[str, _WindowTaker]] = {}
@@ -165,14 +174,14 @@ class Engine:
             raise SnapshotError(
                 f"snapshot version {saved.get('version')!r} is not {_SNAPSHOT}: fold again from the start"
             )
-        self.__init__(self._table)  # type: ignore[misc]  # starts afresh
+        self.__init__(self._table, self._watch)  # type: ignore[misc]  # starts afresh
         for place in saved["machines"]:
             self._machine_index(msgspec.convert(place, Place))
         self.config = msgspec.convert(saved["config"], AnalyticsConfig)
         self.config_hash = saved["hash"]
         self._infos = {info.key: info for info in self.config.signals}
         self._told = {info.key: info for info in msgspec.convert(saved["told"], list[SignalInfo])}
-        self._runners = [ChartRunner(c, self._outlet) for c in self.config.charts]
+        self._runners = [_make_runner(c, self._outlet) for c in self.config.charts]
         for runner in self._runners:
             runner.load(saved["runners"][runner.name])
         self._sorter = Sorter(round(self.config.lateness * 1e9))
@@ -239,7 +248,7 @@ class Engine:
         self.config, self.config_hash = config, config_hash(config)
         self._infos = {info.key: info for info in config.signals}
         self._sorter.set_lateness(round(config.lateness * 1e9))
-        self._runners = [kept.get(c.label) or ChartRunner(c, self._outlet) for c in config.charts]
+        self._runners = [kept.get(c.label) or _make_runner(c, self._outlet) for c in config.charts]
         for m, tracker in list(self._flow.trackers.items()):
             if config.part_of(tracker.place.machine) != tracker.config:
                 self._flow.drop(m, time)
@@ -293,7 +302,7 @@ class Engine:
             channel = runner.add(key, feeder)
             if feeder == "reading":
                 self._reading[i][index] = channel
-            elif feeder == "part":
+            elif feeder == "part" and isinstance(runner, ChartRunner):
                 self._flow.trackers[m].slot(index)
                 self._flow.takers.setdefault(m, []).append(PartTaker(runner, channel, index, key))
             else:
@@ -399,8 +408,14 @@ def _judged_by(info: SignalInfo) -> SignalInfo:
     return msgspec.structs.replace(info, guarantee="end-to-end", target=None)
 
 
+def _make_runner(config: ChartConfig, outlet: Outlet) -> Runner:
+    return VectorRunner(config, outlet) if config.kind in VECTOR_KINDS else ChartRunner(config, outlet)
+
+
 def _feeder(chart: ChartConfig, parts: PartConfig | None) -> str | None:
     """What feeds a chart on a machine: `part`, `reading` or a window's width; None if it asks for parts it has not."""
+    if chart.kind in VECTOR_KINDS:
+        return chart.per or DEFAULT_WINDOW
     if chart.per == "part" and parts is None:
         return None
     return chart.per or ("part" if parts is not None else DEFAULT_WINDOW)

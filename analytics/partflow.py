@@ -10,6 +10,7 @@ from analytics.findings import FindingBook
 from analytics.parts import Part, PartTracker, slots_of, text_at
 from analytics.runner import ChartRunner
 from analytics.slices import segment
+from analytics.vectors import VectorRunner
 from analytics.verdicts import Characteristic, judge
 from fieldlab.model import Batch, Finding, PartEvent, SignalInfo, SignalKey, Verdict
 from fieldlab.model.finding import finding_id
@@ -41,7 +42,9 @@ class PartFlow:
     ) -> None:
         self.trackers: dict[int, PartTracker] = {}
         self.takers: dict[int, list[PartTaker]] = {}
-        self.charts: dict[int, list[tuple[ChartRunner, int]]] = {}  # every chart of a machine, for limits_versions
+        self.charts: dict[
+            int, list[tuple[ChartRunner | VectorRunner, int]]
+        ] = {}  # every chart of a machine, for limits_versions
         self._keys: dict[int, dict[int, SignalKey]] = {}  # machine → signal index → key, for signals with a slot
         self._watched: dict[int, int] = {}  # machine → index of the signal that tells parts apart
         self._riding: dict[int, dict[int, SignalKey]] = {}

@@ -15,6 +15,7 @@ from analytics.charts import make_bank
 from analytics.config import ChartConfig, span_ns
 from analytics.findings import FindingBook
 from analytics.limits import spread_estimate
+from analytics.seen import Seen, Watch, span
 from analytics.state import grow, pack, unpack
 from fieldlab.model import ChartPoint, Finding, Limits, SignalInfo, SignalKey
 from fieldlab.model.finding import finding_id
@@ -46,6 +47,7 @@ class Outlet(msgspec.Struct):
     part_at: Callable[[SignalKey, int], str]
     info: Callable[[SignalKey], SignalInfo]
     makes_parts: Callable[[SignalKey], bool]
+    watch: Watch | None = None
 
 
 class ChartRunner:
@@ -132,6 +134,8 @@ class ChartRunner:
             c, t = int(ch[i]), int(time[i])
             state[c, _OPEN] = state[c, _INSIDE] = 0
             self.close(self.keys[c], t, f"back inside for {state[c, _CLEAR]} values")
+        if self._out.watch is not None:
+            self._show(ch, time, found.statistic, found.lcl, found.ucl, found.violation)
         show = broken | (time - state[ch, _POINT] >= POINT_EVERY_NS)
         for i in np.flatnonzero(show).tolist():
             c, t, limits = int(ch[i]), int(time[i]), self.limits[int(ch[i])]
@@ -177,8 +181,26 @@ class ChartRunner:
             )  # fmt: skip
         self._out.emit(key, time, point)
 
+    def _show(
+        self,
+        ch: NDArray[np.intp],
+        time: Ints,
+        statistic: Floats,
+        lcl: Floats,
+        ucl: Floats,
+        violation: NDArray[np.uint8],
+    ) -> None:
+        feeder = self.feeders[int(ch[0])]
+        width = 0 if feeder in ("part", "reading") else span_ns(feeder)
+        names = [self.keys[c].name for c in ch.tolist()]
+        if self._out.watch is not None:
+            self._out.watch(Seen(self.name, *span(feeder, width, time), statistic, lcl, ucl, violation, names))
+
     def _learn(self, ch: NDArray[np.intp], time: Ints, value: Floats) -> None:
         state = self._state
+        if self._out.watch is not None:
+            unknown = np.full(len(ch), np.nan)
+            self._show(ch, time, value, unknown, unknown, np.zeros(len(ch), np.uint8))
         self._values[ch, state[ch, _COUNT]] = value
         state[ch, _COUNT] += 1
         for i in np.flatnonzero(time - state[ch, _POINT] >= POINT_EVERY_NS).tolist():

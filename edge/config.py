@@ -133,24 +133,29 @@ class _Top(msgspec.Struct, frozen=True, kw_only=True):
     part: tuple[dict[str, Any], ...] = ()
 
 
-def load(path: Path) -> AgentConfig:
+def load(path: Path, *, agent: str = "") -> AgentConfig:
     """Read and check an agent's configuration file.
+
+    Args:
+        path: the file.
+        agent: the agent's name if the file has no `[agent]`, which it otherwise must have.
 
     Raises:
         ConfigError: naming file, line and key.
     """
     document = Document(path)
-    top = document.bind(_Top, document.data, "")
-    agent = document.bind(AgentSection, top.agent, "agent")
-    if not agent.data.is_absolute():
-        agent = msgspec.structs.replace(agent, data=path.parent / agent.data)
-    if not agent.name or not all(c.isalnum() or c in "-_." for c in agent.name):
+    data = {"agent": {"name": agent}} | document.data if agent else document.data
+    top = document.bind(_Top, data, "")
+    section = document.bind(AgentSection, top.agent, "agent")
+    if not section.data.is_absolute():
+        section = msgspec.structs.replace(section, data=path.parent / section.data)
+    if not section.name or not all(c.isalnum() or c in "-_." for c in section.name):
         raise document.error("may hold letters, digits, - _ and . only", "agent.name")
     if not top.source:
         raise document.error("there is no [[source]]: nothing to read", "source")
     config = AgentConfig(
         file=path,
-        agent=agent,
+        agent=section,
         place=document.bind(PlaceSection, top.place, "place"),
         stores=_configured(document, top.store or ({"kind": "embedded"},), "store", top.agent),
         sources=_configured(document, top.source, "source", {}),

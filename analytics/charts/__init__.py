@@ -1,13 +1,24 @@
-"""Control charts, one file a kind. A bank judges one chart on many channels (signals) at once."""
+"""Control charts, one file a kind. A bank judges one chart on many channels; a vector kind, many channels together."""
 
 from collections.abc import Callable
 
 from analytics.charts.base import ChartBank, Judgement
+from analytics.charts.cva import CvaChart
 from analytics.charts.ewma import EwmaBank
 from analytics.charts.individuals import IndividualsBank
+from analytics.charts.mewma import MewmaChart
+from analytics.charts.pca import PcaChart
+from analytics.charts.t2 import HotellingChart
+from analytics.charts.vector import VectorKind
 from analytics.config import ChartConfig
 
 _KINDS: dict[str, Callable[[ChartConfig], ChartBank]] = {"individuals": IndividualsBank, "ewma": EwmaBank}
+_VECTOR_KINDS: dict[str, Callable[[ChartConfig], VectorKind]] = {
+    "t2": lambda _: HotellingChart(),
+    "mewma": lambda config: MewmaChart(config.lambda_),
+    "pca": lambda _: PcaChart(),
+    "cva": lambda config: CvaChart(config.lags, config.lambda_),
+}
 
 
 def make_bank(config: ChartConfig) -> ChartBank:
@@ -19,4 +30,13 @@ def make_bank(config: ChartConfig) -> ChartBank:
     return _KINDS[config.kind](config)
 
 
-__all__ = ["ChartBank", "Judgement", "make_bank"]
+def make_vector_kind(config: ChartConfig) -> VectorKind:
+    """The mathematics of a multivariate chart.
+
+    Raises:
+        KeyError: if it is not multivariate.
+    """
+    return _VECTOR_KINDS[config.kind](config)
+
+
+__all__ = ["ChartBank", "Judgement", "VectorKind", "make_bank", "make_vector_kind"]

@@ -4,7 +4,7 @@ from importlib import import_module
 
 from edge.sources.base import SourceKind
 
-_MODULES = {"opcua": "edge.sources.opcua", "mqtt": "edge.sources.mqtt"}
+_MODULES = {"opcua": "edge.sources.opcua", "mqtt": "edge.sources.mqtt", "replay": "edge.sources.replay"}
 
 
 def known_kinds() -> list[str]:

@@ -28,8 +28,11 @@ def test_the_example_of_the_design() -> None:
 @pytest.mark.parametrize(
     ("key", "words", "chart"),
     [
-        ("chart[0].kind", "individuals, ewma", {"kind": "shewart"}),
+        ("chart[0].kind", "individuals, ewma, t2", {"kind": "shewart"}),
         ("chart[0].kind", "not built yet", {"kind": "cusum"}),
+        ("chart[0].per", "multivariate", {"kind": "t2", "per": "part"}),
+        ("chart[0].rules", "one rule", {"kind": "pca", "rules": ["1"]}),
+        ("chart[0].lags", "1 to 20", {"kind": "cva", "lags": 0}),
         ("chart[0].rules", "zone rules", {"kind": "ewma", "rules": ["1", "4"]}),
         ("chart[0].rules", "zone rules", {"kind": "ewma", "rules": "western-electric"}),
         ("chart[0].rules", "nelson is not built yet", {"rules": "nelson"}),

@@ -5,7 +5,10 @@ from importlib import import_module
 
 import pytest
 
-MODULES = ["arl", "distributions", "limits", "charts.individuals", "charts.ewma"]
+MODULES = [
+    "arl", "distributions", "limits", "channels", "calibration", "charts.individuals", "charts.ewma", "charts.t2",
+    "charts.mewma", "charts.pca", "charts.cva",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODULES)

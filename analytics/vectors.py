@@ -1,0 +1,307 @@
+"""Runs one multivariate chart: forms vectors, learns, freezes, judges, raises and clears findings.
+
+Values of one machine that share a time are one vector. A channel that is missing in a vector is filled with what the
+others let expect (its conditional mean in the baseline), so that it adds nothing of its own; a vector with fewer than
+half of the channels is passed over, and counted. Points and findings have the signal `_all`. A chart with several
+statistics plots the largest of statistic / limit, whose limit is 1; the finding's rule says which it was.
+"""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from analytics.charts import make_vector_kind
+from analytics.config import ChartConfig, span_ns
+from analytics.limits import SHEWHART_ARL0
+from analytics.runner import CLEAR_AFTER, POINT_EVERY_NS, Outlet
+from analytics.seen import Seen, span
+from analytics.state import pack, unpack
+from analytics.vectormodel import FrozenModel, Refused, learn
+from fieldlab.model import ChartPoint, Finding, Limits, Place, SignalKey
+from fieldlab.model.finding import finding_id
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ALL = "_all"
+_NAMED = 3  # contributors that are told
+_LEAST_SHARE = 0.05
+
+
+class _Group(msgspec.Struct):
+    """One machine under the chart."""
+
+    place: Place
+    names: list[str] = []  # of the columns
+    feeder: str = ""
+    learned: int = 0
+    open: bool = False
+    inside: int = 0
+    point: int = -(2**62)
+    cause: str = ""
+    limits: Limits | None = None
+
+    @property
+    def key(self) -> SignalKey:
+        """Whose points and findings these are."""
+        return SignalKey(self.place, ALL)
+
+
+class _Rows:
+    """What the watch is told of a run of vectors."""
+
+    def __init__(self) -> None:
+        self.time: list[int] = []
+        self.statistic: list[float] = []
+        self.limit: list[float] = []
+        self.broken: list[int] = []
+        self.who: list[str] = []
+
+    def add(self, time: int, statistic: float, limit: float, broken: int, who: str) -> None:
+        """One vector."""
+        for column, value in zip(
+            (self.time, self.statistic, self.limit, self.broken, self.who),
+            (time, statistic, limit, broken, who),
+            strict=True,
+        ):
+            column.append(value)  # type: ignore[attr-defined]  # five lists of five types
+
+
+class VectorRunner:
+    """One multivariate chart, on every machine that its globs name. A channel is one signal under it."""
+
+    def __init__(self, config: ChartConfig, outlet: Outlet) -> None:
+        self.config = config
+        self.name = config.label
+        self.keys: list[SignalKey] = []
+        self.feeders: list[str] = []
+        self.channel: dict[SignalKey, int] = {}
+        self._out = outlet
+        self._kind = make_vector_kind(config)
+        self._rate = 1.0 / (config.design_arl0 or SHEWHART_ARL0)
+        self._groups: list[_Group] = []
+        self._models: list[FrozenModel | None] = []
+        self._values: list[Floats] = []  # baseline so far of each group: (baseline, columns), empty once frozen
+        self._where: list[tuple[int, int]] = []  # channel → group, column
+
+    @property
+    def limits(self) -> list[Limits | None]:
+        """Frozen limits of each channel: those of its machine."""
+        return [self._groups[g].limits for g, _ in self._where]
+
+    def add(self, key: SignalKey, feeder: str) -> int:
+        """The channel of a signal. A signal that is new after the freeze is not used; another feeder starts afresh."""
+        g = next((i for i, group in enumerate(self._groups) if group.place == key.place), len(self._groups))
+        if g == len(self._groups):
+            self._groups.append(_Group(key.place, feeder=feeder))
+            self._models.append(None)
+            self._values.append(np.zeros((self.config.baseline, 0)))
+        group, channel = self._groups[g], self.channel.get(key)
+        if group.feeder != feeder:
+            group.feeder, group.limits, group.learned, group.cause = feeder, None, 0, ""
+            group.open, group.inside, group.point = False, 0, -(2**62)
+            self._models[g] = None
+            self._values[g] = np.full((self.config.baseline, len(group.names)), np.nan)
+        if channel is None:
+            channel = self.channel[key] = len(self.keys)
+            self.keys.append(key)
+            self.feeders.append(feeder)
+            self._where.append((g, len(group.names)))
+            group.names.append(key.name)
+            if self._models[g] is None:
+                before = self._values[g]
+                self._values[g] = np.column_stack([before, np.full(len(before), np.nan)])
+        self.feeders[channel] = feeder
+        return channel
+
+    def close(self, key: SignalKey, time: int, why: str) -> None:
+        """Clear what is open on a signal's machine, because its chart is gone or starts afresh."""
+        row = self._out.book.clear((key.place.path, ALL, self.name), time, why)
+        if row is not None:
+            self._out.emit(SignalKey(key.place, ALL), time, row)
+
+    def feed(self, channel: NDArray[np.intp], time: Ints, value: Floats, part: str | None = None) -> NDArray[np.uint8]:
+        """Take finite values, by machine and then time: those of one machine that share a time are one vector.
+
+        Returns:
+            Zeros (n,): what a vector breaks is no single value's.
+        """
+        where = np.array(self._where, np.intp).reshape(-1, 2)[channel]
+        for g in np.unique(where[:, 0]).tolist():
+            mine = where[:, 0] == g
+            times, row = np.unique(time[mine], return_inverse=True)
+            vectors = np.full((len(times), len(self._groups[g].names)), np.nan)
+            vectors[row, where[mine, 1]] = value[mine]
+            self._take(g, times, vectors, part)
+        return np.zeros(len(channel), np.uint8)
+
+    def _take(self, g: int, times: Ints, vectors: Floats, part: str | None) -> None:
+        rows = _Rows()
+        for t, x in zip(times.tolist(), vectors, strict=True):
+            if self._models[g] is None:
+                self._learn(g, t, x)
+                rows.add(t, np.nan, np.nan, 0, "")
+            else:
+                self._judge(g, t, x, part, rows)
+        if self._out.watch is not None and rows.time:
+            feeder = self._groups[g].feeder
+            first, last = span(feeder, 0 if feeder == "reading" else span_ns(feeder), np.array(rows.time, np.int64))
+            limit = np.array(rows.limit)
+            seen = Seen(
+                self.name, first, last, np.array(rows.statistic), np.full(len(limit), np.nan), limit,
+                np.array(rows.broken, np.uint8), rows.who,
+            )  # fmt: skip
+            self._out.watch(seen)
+
+    # --- judging ---
+
+    def _judge(self, g: int, time: int, x: Floats, part: str | None, rows: _Rows) -> None:
+        model, group = self._models[g], self._groups[g]
+        assert model is not None
+        assert group.limits is not None
+        found = model.step(x)
+        if found is None or not np.isfinite(found).all():
+            return
+        ratio = found / model.limits
+        which = int(np.argmax(ratio))
+        broken = bool(ratio[which] > 1)
+        statistic = float(found[0]) if len(found) == 1 else float(ratio[which])
+        who = ""
+        if self._out.watch is not None or (broken and not group.open):
+            who = self._contributors(g, which)
+        if self._out.watch is not None:
+            rows.add(time, statistic, group.limits.ucl, int(broken) << which, who)
+        if broken:
+            group.inside = 0
+            if not group.open:
+                self._raise(g, time, which, float(found[which]), statistic, who, part)
+        elif group.open:
+            group.inside += 1
+            clear_after = CLEAR_AFTER["reading" if group.feeder == "reading" else "window"]
+            if group.inside >= clear_after:
+                group.open, group.inside = False, 0
+                self.close(group.key, time, f"back inside for {clear_after} values")
+        if broken or time - group.point >= POINT_EVERY_NS:
+            group.point = time
+            self._point(group, time, statistic)
+
+    def _contributors(self, g: int, which: int) -> str:
+        """The channels that add most, with their shares: `flow 61 %; pressure 20 %`."""
+        model = self._models[g]
+        assert model is not None
+        share = model.contributions(which)
+        best = np.argsort(-share, kind="stable")[:_NAMED]
+        names = self._groups[g].names
+        told = [f"{names[model.kept[i]]} {share[i] * 100:.0f} %" for i in best if share[i] >= _LEAST_SHARE]
+        return "; ".join(told)
+
+    def _raise(self, g: int, time: int, which: int, value: float, statistic: float, who: str, part: str | None) -> None:
+        group, model = self._groups[g], self._models[g]
+        assert group.limits is not None
+        assert model is not None
+        rule = self._kind.statistics[which]
+        detail = (
+            f"{rule} of {len(model.kept)} signals is {value:.4g}, above its limit {model.limits[which]:.4g}; "
+            f"most from {who or 'no signal in particular'}; limits version {group.limits.version}"
+        )
+        first, last = span(group.feeder, 0 if group.feeder == "reading" else span_ns(group.feeder), np.array([time]))
+        finding = Finding(
+            time=time, place=group.place, signal=ALL, chart=self.name, rule=rule,
+            id=finding_id(group.place, ALL, self.name, rule, time, group.limits.version),
+            statistic=statistic, limit=group.limits.ucl, limits_version=group.limits.version,
+            part=self._out.part_at(group.key, int(last[0])) if part is None else part, detail=detail,
+        )  # fmt: skip
+        group.open, group.inside = True, 0
+        remember = self._out.makes_parts(group.key)
+        self._out.emit(group.key, time, self._out.book.raise_(finding, remember=remember, start=int(first[0])))
+
+    def _point(self, group: _Group, time: int, statistic: float) -> None:
+        limits = group.limits
+        assert limits is not None
+        point = ChartPoint(
+            time=time, place=group.place, signal=ALL, chart=self.name, statistic=statistic,
+            center=limits.center, ucl=limits.ucl, lcl=limits.lcl, limits_version=limits.version,
+        )  # fmt: skip
+        self._out.emit(group.key, time, point)
+
+    # --- learning ---
+
+    def _learn(self, g: int, time: int, x: Floats) -> None:
+        group, values = self._groups[g], self._values[g]
+        if 2 * int(np.count_nonzero(np.isfinite(x))) < len(x):
+            return
+        values[group.learned] = x
+        group.learned += 1
+        if group.learned == self.config.baseline:
+            self._try_freeze(g, time)
+
+    def _try_freeze(self, g: int, time: int) -> None:
+        group, values, n = self._groups[g], self._values[g], self.config.baseline
+        found = learn(self._kind, values, self._rate, drop_drifting=self.config.drops_drifting)
+        usable = found.frozen is not None and (found.refused is None or self.config.on_unstable == "warn")
+        if found.refused is not None and not usable:
+            self._refuse(g, time, found.refused)
+            half = n // 2
+            values[: n - half] = values[half:].copy()
+            group.learned = n - half
+            return
+        frozen = found.frozen
+        assert frozen is not None
+        self.close(group.key, time, "the baseline is fit now: limits are frozen")
+        single = len(frozen.limits) == 1
+        each = ", ".join(f"{s} {limit:.4g}" for s, limit in zip(self._kind.statistics, frozen.limits, strict=True))
+        note = (
+            f"learned from {n} vectors of {len(frozen.kept)} signals; limits {each} for {self._rate:.3g} false alarms"
+        )
+        note += " a vector"
+        note += ", from blocks of the baseline that their model had not seen"
+        note += "".join(f"; {group.names[j]} left out: it {why}" for j, why in sorted(found.dropped.items()))
+        note += f"; frozen although {found.refused.words}" if found.refused else ""
+        group.limits = Limits(
+            version=1, center=found.center, ucl=float(frozen.limits[0]) if single else 1.0, lcl=0.0,
+            sigma=found.spread, n=n, time=time, note=note,
+        )  # fmt: skip
+        self._models[g], self._values[g] = frozen, np.zeros((0, len(group.names)))
+        group.cause, group.learned = "", 0
+
+    def _refuse(self, g: int, time: int, why: Refused) -> None:
+        group = self._groups[g]
+        if why.cause == group.cause:
+            return
+        self.close(group.key, time, "another cause was found")
+        group.cause = why.cause
+        finding = Finding(
+            time=time, place=group.place, signal=ALL, chart=self.name, rule="baseline",
+            id=finding_id(group.place, ALL, self.name, "baseline", time, 0), severity="warning",
+            statistic=why.figure, limit=why.bound, detail=f"limits are not frozen, learning goes on: {why.words}",
+        )  # fmt: skip
+        self._out.emit(group.key, time, self._out.book.raise_(finding, remember=False))
+
+    # --- saving ---
+
+    def save(self) -> dict[str, Any]:
+        """State as plain values."""
+        return {
+            "keys": [msgspec.to_builtins(k) for k in self.keys],
+            "feeders": list(self.feeders),
+            "where": [list(w) for w in self._where],
+            "groups": [msgspec.to_builtins(g) for g in self._groups],
+            "values": [pack(v[: g.learned]) for g, v in zip(self._groups, self._values, strict=True)],
+            "models": [m.save() if m else None for m in self._models],
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Take the state of `save`."""
+        self.keys = [msgspec.convert(k, SignalKey) for k in saved["keys"]]
+        self.channel = {key: i for i, key in enumerate(self.keys)}
+        self.feeders = list(saved["feeders"])
+        self._where = [(g, column) for g, column in saved["where"]]
+        self._groups = [msgspec.convert(g, _Group) for g in saved["groups"]]
+        self._models = [FrozenModel.load(self._kind, m) if m else None for m in saved["models"]]
+        self._values = []
+        for group, packed, model in zip(self._groups, saved["values"], self._models, strict=True):
+            values = np.full((0 if model else self.config.baseline, len(group.names)), np.nan)
+            values[: group.learned] = unpack(packed)
+            self._values.append(values)
