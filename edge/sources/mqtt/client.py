@@ -1,10 +1,10 @@
 """paho's client for one connection at a time: our loop reads the socket, and acknowledges when we say so.
 
-paho keeps the connection, TLS, the session and the packets. It is driven by its calls for an external event loop; it
-never reconnects by itself. `loop_read` reads all that is there, and splits it itself; what is no PUBLISH of QoS 0 or 1
-goes paho's way. Private names used (paho is pinned below 2.3): `_packet_handle`, `_in_packet`, `_loop_rc_handle`,
-`_packet_queue`, `_sock_close`, `_send_pingreq`, `_last_msg_out`, `_ping_t`, `_last_bytes_received`, `_msgtime_mutex`,
-`MQTTMessage._topic`.
+paho keeps the connection, the session and the packets. It is driven by its calls for an external event loop; it never
+reconnects by itself. `loop_read` reads all that is there, and splits it itself; what is no PUBLISH of QoS 0 or 1 goes
+paho's way. Private names used (paho is pinned below 2.3): `_packet_handle`, `_in_packet`, `_loop_rc_handle`,
+`_packet_queue`, `_sock_close`, `_sock`, `_ssl_wrap_socket`, `_connect_timeout`, `_send_pingreq`, `_last_msg_out`,
+`_ping_t`, `_last_bytes_received`, `_msgtime_mutex`, `MQTTMessage._topic`.
 """
 
 import ssl
@@ -24,6 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge.sources.mqtt.config import Broker, MqttConfig
 from edge.sources.mqtt.frames import DUP, PUBLISH, QOS, RETAIN, Frames, MalformedError, extent, split_one, split_plain
 from edge.sources.mqtt.tls import tls_context
+from edge.sources.mqtt.tls_socket import TlsSocket
 from edge.sources.mqtt.topics import is_shared
 from fieldlab.errors import ConfigError
 from fieldlab.secrets import read_secret
@@ -82,15 +83,16 @@ class MqttClient(Client):
         self._five = five
         self._receive = receive
         self.receive_many: Callable[[Frames], None] | None = None
-        self._tls = broker.tls
+        self._verified = tls_context(config) if broker.tls else None
+        self._tls_name = config.server_name or broker.host
         self._chunk = bytearray(_CHUNK)
         self._view = memoryview(self._chunk)
         self._buffer = bytearray()  # packets not taken yet, the last one perhaps not all there
         self._need = 0  # so many bytes make the first of them whole
         self._arrival = 0
         self.on_message = self._take
-        if broker.tls:
-            self.tls_set_context(tls_context(config))
+        if self._verified is not None:
+            self.tls_set_context(self._verified)
         properties = Properties(PacketTypes.CONNECT) if five else None  # type: ignore[no-untyped-call]  # paho's
         if properties is not None:
             properties.ReceiveMaximum = config.in_flight
@@ -120,6 +122,30 @@ class MqttClient(Client):
         self._need = 0
         return super().reconnect()
 
+    def _ssl_wrap_socket(self, tcp_sock: Any) -> Any:
+        """As in paho, but read in large pieces; the certificate is verified by the context, its name too."""
+        assert self._verified is not None
+        tcp_sock.settimeout(self._connect_timeout)
+        try:
+            return TlsSocket(tcp_sock, self._verified, self._tls_name)
+        except BaseException:
+            tcp_sock.close()
+            raise
+
+    def want_write(self) -> bool:
+        """As in paho; encrypted bytes that wait for the kernel count."""
+        return super().want_write() or (isinstance(self._sock, TlsSocket) and self._sock.unsent)
+
+    def loop_write(self) -> MQTTErrorCode:
+        """As in paho; encrypted bytes that wait for the kernel go first."""
+        if isinstance(self._sock, TlsSocket):
+            try:
+                if self._sock.flush():
+                    return MQTTErrorCode.MQTT_ERR_SUCCESS
+            except OSError:
+                return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        return super().loop_write()
+
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:  # noqa: ARG002  # paho's signature
         """Read what has arrived, up to `budget` messages; see `unread`."""
         rc = MQTTErrorCode.MQTT_ERR_SUCCESS
@@ -147,7 +173,7 @@ class MqttClient(Client):
                 return MQTTErrorCode.MQTT_ERR_CONN_LOST
             octets += count
             buffer += view[:count]
-            if count < _CHUNK and not self._tls:
+            if count < _CHUNK:
                 break  # that was all: to ask again would cost an exception
         with self._msgtime_mutex:
             self._last_bytes_received = time.monotonic()

@@ -1,22 +1,9 @@
-"""TLS towards a broker: always verified, with a client certificate and a server name where they are configured."""
+"""TLS towards a broker: always verified, with a client certificate where one is configured."""
 
 import ssl
-from typing import Any
 
 from edge.sources.mqtt.config import MqttConfig
 from fieldlab.errors import ConfigError
-
-
-class _NamedContext(ssl.SSLContext):
-    """Checks the certificate against a name of its own, since paho offers the host of the URL only."""
-
-    server_name: str | None = None
-
-    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        """As in `ssl.SSLContext`."""
-        if self.server_name:
-            kwargs["server_hostname"] = self.server_name
-        return super().wrap_socket(*args, **kwargs)
 
 
 def tls_context(config: MqttConfig) -> ssl.SSLContext:
@@ -25,9 +12,8 @@ def tls_context(config: MqttConfig) -> ssl.SSLContext:
     Raises:
         ConfigError: if a file is not what it should be.
     """
-    context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.server_name = config.server_name or None
     try:
         if config.ca_file is not None:
             context.load_verify_locations(config.ca_file)
