@@ -154,6 +154,9 @@ const commands = {
       value: { dataType: "Double", value },
     });
   },
+  write({ name, ...what }) {
+    variables[name].setValueFromSource(toVariant(what));
+  },
   freeze({ ms }) {
     const end = Date.now() + ms;
     while (Date.now() < end); // accepts, and never answers

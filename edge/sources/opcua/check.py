@@ -9,9 +9,10 @@ from asyncua.ua import uaerrors
 from asyncua.ua.attribute_ids import AttributeIds
 
 from edge.sources.base import CheckLine, SourceContext
+from edge.sources.opcua.browse_paths import Wildcards, resolve_all
 from edge.sources.opcua.config import DeclaredSignal, OpcuaConfig, declared
 from edge.sources.opcua.link import Link, open_link, reason
-from edge.sources.opcua.nodes import NodeAddress, UnknownNamespaceError
+from edge.sources.opcua.nodes import NodeAddress
 from edge.sources.opcua.subscription import Feed, items_per_call, read_namespaces
 from fieldlab.errors import FieldlabError
 
@@ -43,7 +44,10 @@ async def check_source(config: OpcuaConfig, context: SourceContext) -> list[Chec
     except (uaerrors.UaError, OSError, TimeoutError) as e:
         return [CheckLine(level="fail", subject=context.name, text=reason(e, config))]
     try:
+        wild = Wildcards(config)
+        config = await wild.expand(link.session, await read_namespaces(link))
         return [
+            *_patterns(wild, context.name),
             *_security(link, config, context.name),
             await _clock(link, context.name),
             await _limits(link, config, context.name),
@@ -53,6 +57,10 @@ async def check_source(config: OpcuaConfig, context: SourceContext) -> list[Chec
         return [CheckLine(level="fail", subject=context.name, text=reason(e, config))]
     finally:
         await link.close(keep_subscriptions=False, within=2.0)
+
+
+def _patterns(wild: Wildcards, name: str) -> list[CheckLine]:
+    return [CheckLine(level="fail", subject=f"{name} {node}", text=why) for node, why in wild.wrong.items()]
 
 
 def _without_repeats(lines: list[CheckLine]) -> list[CheckLine]:
@@ -158,11 +166,12 @@ async def _signals(link: Link, config: OpcuaConfig, context: SourceContext) -> l
     known = declared(config, context)
     lines: dict[int, CheckLine] = {}
     wanted: list[tuple[int, ua.NodeId]] = []
-    for i, (signal, about) in enumerate(zip(config.signal, known, strict=True)):
-        try:
-            wanted.append((i, NodeAddress.parse(signal.node).resolve(namespaces)))
-        except UnknownNamespaceError as e:
-            lines[i] = CheckLine(level="fail", subject=f"{context.name} {about.key.short}", text=str(e))
+    addresses = {i: NodeAddress.parse(signal.node, signal.start) for i, signal in enumerate(config.signal)}
+    for i, node in (await resolve_all(link.session, namespaces, addresses)).items():
+        if isinstance(node, str):
+            lines[i] = CheckLine(level="fail", subject=f"{context.name} {known[i].key.short}", text=node)
+        else:
+            wanted.append((i, node))
     for start in range(0, len(wanted), _READ_AT_ONCE):
         part = wanted[start : start + _READ_AT_ONCE]
         params = ua.ReadParameters(TimestampsToReturn=ua.TimestampsToReturn.Both)
@@ -173,7 +182,7 @@ async def _signals(link: Link, config: OpcuaConfig, context: SourceContext) -> l
         for n, (i, node) in enumerate(part):
             four = values[n * len(_ATTRIBUTES) : (n + 1) * len(_ATTRIBUTES)]
             lines[i] = _signal(f"{context.name} {known[i].key.short}", node, known[i], four)
-    by_index = [s.name for s in config.signal if NodeAddress.parse(s.node).by_index]
+    by_index = [config.signal[i].name for i, address in addresses.items() if address.by_index]
     ordered = [lines[i] for i in sorted(lines)]
     if by_index:
         text = f"{len(by_index)} nodes are written with ns=, which may change at a restart: write nsu=URI;…"

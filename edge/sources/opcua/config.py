@@ -1,6 +1,7 @@
 """The `[[source]]` table of kind "opcua", and what it declares about signals."""
 
 import math
+import re
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlparse
@@ -21,8 +22,12 @@ class OpcuaSignal(msgspec.Struct, frozen=True, kw_only=True):
     """A `[[source.signal]]` table: one node of the server.
 
     Attributes:
-        name: the signal's name on its machine; an array becomes `name[0]`, `name[1]`, …
-        node: NodeId as text, best as `nsu=URI;s=…`.
+        name: the signal's name on its machine; an array becomes `name[0]`, `name[1]`, … Where `node` stands for
+            several nodes, `{1}` is what its first wildcard fits, and so on, and `{0}` the instance of `type`.
+        node: NodeId as text, best as `nsu=URI;s=…`; or a browse path `/Objects/nsu=URI;Machine/nsu=URI;Load`, with
+            `*` in it for several nodes.
+        start: NodeId that the path starts from; Root if absent.
+        type: NodeId of an object type: the path starts from each of its instances.
         machine: the machine, where it is not the source's.
         unit: as printed.
         kind: gauge, counter, state or text.
@@ -40,6 +45,8 @@ class OpcuaSignal(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     node: str
     machine: str = ""
+    start: str = ""
+    type: str = ""
     unit: str = ""
     kind: SignalKind = "gauge"
     lsl: float | None = None
@@ -198,10 +205,24 @@ def validate(config: OpcuaConfig, context: SourceContext) -> None:
         for key, value in (("queue", signal.queue), ("queue", config.queue)):
             if value is not None and value < 1:
                 raise ConfigError("must be at least 1", key=f"signal[{i}].{key}")
-        try:
-            NodeAddress.parse(signal.node)
-        except ValueError as e:
-            raise ConfigError(str(e), key=f"signal[{i}].node") from None
+        _check_node(signal, i)
+
+
+def _check_node(signal: OpcuaSignal, i: int) -> None:
+    try:
+        address = NodeAddress.parse(signal.node, signal.start or signal.type)
+    except ValueError as e:
+        raise ConfigError(str(e), key=f"signal[{i}].node") from None
+    if signal.type and signal.start:
+        raise ConfigError("give `start` or `type`, not both", key=f"signal[{i}].type")
+    words = sum(segment.wild for segment in address.path)
+    known = {f"{{{n}}}" for n in range(1, words + 1)} | ({"{0}"} if signal.type else set())
+    used = set(re.findall(r"\{\d\}", signal.name + signal.machine))
+    if used - known:
+        raise ConfigError(f"{min(used - known)} stands for no wildcard of `node`", key=f"signal[{i}].name")
+    if known and not used:
+        text = f"`node` stands for several nodes: write {' or '.join(sorted(known))} in `name` or `machine`"
+        raise ConfigError(text, key=f"signal[{i}].name")
 
 
 def validate_connection(config: OpcuaConfig) -> None:

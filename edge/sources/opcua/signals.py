@@ -38,6 +38,12 @@ class SignalMap:
         self.refused = 0
         self.unknown = 0
 
+    def grow(self, declared: Sequence[DeclaredSignal]) -> None:
+        """More signals than before, behind those; a handle never changes its meaning."""
+        added = len(declared) - len(self._declared)
+        self._declared = declared
+        self._scalar = np.concatenate([self._scalar, np.full(added, _UNKNOWN, np.uint32)])
+
     def indices(self) -> NDArray[np.uint32]:
         """Every signal described so far."""
         scalars = self._scalar[self._scalar != _UNKNOWN].tolist()

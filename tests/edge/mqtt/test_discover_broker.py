@@ -103,9 +103,10 @@ def test_what_is_printed_runs(publishing: Any, tmp_path: Path, wait_until: Any, 
             return json.loads(asked.stdout) if asked.returncode == 0 else None
 
         running = wait_until(
-            lambda: (s := ledger()) and all(each["signals"] for each in s["sources"]) and s, 60, what="every source"
+            lambda: (s := ledger()) and sum(each["signals"] for each in s["sources"]) == 7 and s,
+            60,
+            what="every signal",
         )
-        assert sum(each["signals"] for each in running["sources"]) == 7
         assert all(each["counters"].get("dead", 0) == 0 for each in running["sources"])
     finally:
         agent.send_signal(signal.SIGTERM)

@@ -19,6 +19,7 @@ import pytest
 
 from edge.sources.base import Delivery, SourceContext
 from edge.sources.opcua import KIND, OpcuaConfig
+from edge.sources.opcua.polling import PollingSource
 from edge.sources.opcua.source import OpcuaSource
 from fieldlab.config import Duration
 from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey, SignalTable
@@ -247,7 +248,7 @@ class Running:
 
     def __init__(self, config: OpcuaConfig, context: SourceContext, sink: RecordingSink) -> None:
         self.source = KIND.create(config, context, sink)
-        assert isinstance(self.source, OpcuaSource)
+        assert isinstance(self.source, OpcuaSource | PollingSource)
         self.opcua = self.source
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)

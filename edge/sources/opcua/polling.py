@@ -1,0 +1,257 @@
+"""`mode = "poll"`: reads values at an interval, for servers without subscriptions. What happens in between is not seen.
+
+Each answer is given to the same receiver as a notification, so that values, statuses, times and structures mean the
+same. A value that is unchanged (same value, status and source time) is not given again.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import random
+import time
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import structlog
+from asyncua import ua
+from asyncua.ua import uaerrors
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.ua_binary import struct_to_binary
+
+from edge.sources.base import Sink, SourceContext, SourceStatus
+from edge.sources.opcua.browse import CallLimits, in_batches, read_limits, read_namespaces, read_values
+from edge.sources.opcua.browse_paths import Wildcards, resolve_all
+from edge.sources.opcua.config import OpcuaConfig, declared, sampling_of
+from edge.sources.opcua.counters import Counters
+from edge.sources.opcua.link import Link, open_link, reason
+from edge.sources.opcua.nodes import NodeAddress
+from edge.sources.opcua.receiver import Receiver
+from edge.sources.opcua.session import Receipt
+from edge.sources.opcua.signals import SignalMap
+from fieldlab.errors import FieldlabError
+from fieldlab.model import Batch
+from fieldlab.model.status import BAD_NO_COMMUNICATION
+
+log = structlog.get_logger()
+
+FIRST_DELAY: Final = 0.5
+LONGEST_DELAY: Final = 10.0
+_CLOSE_WITHIN: Final = 2.0
+_SHORTEST: Final = 0.01  # s between two reads of a signal
+_PENDING: Final = 64  # answers on their way to the disk
+_GONE: Final = frozenset({0x80330000, 0x80340000})  # BadNodeIdInvalid, BadNodeIdUnknown
+
+
+class PollingSource:
+    """A `Source` that reads instead of subscribing."""
+
+    def __init__(self, config: OpcuaConfig, context: SourceContext, sink: Sink) -> None:
+        self.name = context.name
+        self._wild = Wildcards(config)
+        self._config = self._wild.literal
+        self._context = context
+        self._sink = sink
+        self._declared = declared(self._config, context)
+        self._signals = SignalMap(self._declared, sink)
+        self._counters = Counters()
+        self._receiver = Receiver(context.name, config.url, self._signals, sink, self._counters)
+        self._sequence = itertools.count(1)
+        self._seen: dict[int, tuple[Any, int, Any]] = {}
+        self._waiting: set[asyncio.Future[Any]] = set()
+        self._nodes: dict[int, ua.NodeId] = {}
+        self._registered: dict[int, ua.NodeId] = {}
+        self._limits = CallLimits()
+        self._missing: dict[str, str] = {}
+        self._gone: set[int] = set()
+        self._connected = self._was_connected = False
+        self._error = "not connected yet"
+        self._reads = self._late = self._unchanged = 0
+
+    def status(self) -> SourceStatus:
+        """How it is doing; safe to call from any thread."""
+        counters = dict(msgspec.structs.asdict(self._counters))
+        counters |= {"reads": self._reads, "polls_late": self._late, "unchanged": self._unchanged}
+        counters |= {"series_refused": self._signals.refused, "pending": len(self._waiting)}
+        return SourceStatus(
+            name=self.name,
+            kind="opcua",
+            url=self._config.url,
+            connected=self._connected,
+            error=self._error,
+            signals=len(self._nodes) if self._connected else 0,
+            missing=dict(self._missing),
+            last_data=self._receiver.last_data,
+            counters=counters,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read until `stop` is set; reconnect for ever meanwhile."""
+        stopping = asyncio.create_task(stop.wait())
+        failures = 0
+        try:
+            while not stop.is_set():
+                serving = asyncio.create_task(self._serve())
+                await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not serving.done():
+                    serving.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await serving
+                    break
+                failures = 1 if self._connected else failures + 1
+                self._lost(serving.exception())
+                delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures - 1, 10))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), delay * random.uniform(0.5, 1.0))  # noqa: S311  no secret
+        finally:
+            stopping.cancel()
+            self._connected = False
+            self._error = "stopped"
+
+    async def _serve(self) -> None:
+        """Connect and read until something goes wrong, which is raised."""
+        link = await open_link(self._config, self._context, lambda _: None)
+        try:
+            self._config = await self._wild.expand(link.session, await read_namespaces(link.session))
+            self._declared = declared(self._config, self._context)
+            self._signals.grow(self._declared)
+            self._limits = await read_limits(link.session)
+            await self._find(link, list(range(len(self._declared))))
+            self._counters.reconnects += self._was_connected
+            self._connected = self._was_connected = True
+            self._error = ""
+            log.info("opcua_polling", source=self.name, url=self._config.url, signals=len(self._nodes))
+            await self._poll(link)
+        finally:
+            with contextlib.suppress(asyncio.CancelledError):
+                await link.close(keep_subscriptions=False, within=_CLOSE_WITHIN)
+
+    async def _find(self, link: Link, handles: list[int]) -> None:
+        """Look nodes up, and register those found, which the server may then read faster (OPC 10000-4, 5.9.5)."""
+        namespaces = await read_namespaces(link.session)
+        addresses = {h: NodeAddress.parse(self._config.signal[h].node, self._config.signal[h].start) for h in handles}
+        found = await resolve_all(link.session, namespaces, addresses)
+        self._nodes = {h: node for h, node in found.items() if not isinstance(node, str)}
+        why = {h: text for h, text in found.items() if isinstance(text, str)}
+        self._gone &= set(self._nodes)
+        kept = {self._short(h) for h in self._gone} | {self._short(h) for h in why} | set(self._wild.wrong)
+        self._missing = {name: text for name, text in self._missing.items() if name in kept} | self._wild.wrong
+        for handle, text in why.items():
+            self._miss(handle, text)
+        order = list(self._nodes)
+        try:
+            registered = await in_batches(
+                [self._nodes[h] for h in order], self._limits.register, link.session.register_nodes
+            )
+        except uaerrors.UaError as e:
+            log.info(
+                "opcua_not_registered", source=self.name, reason=type(e).__name__, what="nodes are read as they are"
+            )
+            registered = [self._nodes[h] for h in order]
+        self._registered = dict(zip(order, registered, strict=True))
+
+    def _short(self, handle: int) -> str:
+        return self._declared[handle].key.short
+
+    def _miss(self, handle: int, why: str) -> None:
+        signal = self._short(handle)
+        if self._missing.get(signal) != why:
+            log.error("opcua_signal_missing", source=self.name, url=self._config.url, signal=signal, reason=why)
+        self._missing[signal] = why
+
+    async def _poll(self, link: Link) -> None:
+        """Read each signal at its interval. A round that takes longer is counted, and the next one follows."""
+        groups: dict[float, list[int]] = {}
+        for handle in self._nodes:
+            every = max(_SHORTEST, sampling_of(self._config, self._config.signal[handle]))
+            groups.setdefault(every, []).append(handle)
+        due = dict.fromkeys(groups, time.monotonic())
+        look_again = time.monotonic() + self._config.retry_missing
+        while True:
+            now = time.monotonic()
+            if self._missing and now >= look_again:
+                await self._find(link, list(range(len(self._declared))))
+                return await self._poll(link)
+            ready = [every for every, at in due.items() if at <= now]
+            if ready:
+                await self._room()
+                await self._read(link, [handle for every in ready for handle in groups[every]])
+            for every in ready:
+                due[every] += every
+                behind = time.monotonic() - due[every]
+                if behind > 0:
+                    self._late += 1
+                    due[every] += every * int(behind / every)
+            nearest = min([*due.values(), look_again if self._missing else now + 1.0])
+            await asyncio.sleep(max(0.0, nearest - time.monotonic()))
+
+    async def _room(self) -> None:
+        """Wait while too much is on its way to the disk: what is not read meanwhile is not seen."""
+        while len(self._waiting) >= _PENDING:
+            await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _read(self, link: Link, handles: list[int]) -> None:
+        wanted = [(self._registered[handle], AttributeIds.Value) for handle in handles]
+        values = await read_values(link.session, wanted, self._limits)
+        self._reads += 1
+        items = []
+        for handle, value in zip(handles, values, strict=True):
+            status = value.StatusCode.value if value.StatusCode is not None else 0
+            if status in _GONE:
+                self._gone.add(handle)
+                self._miss(handle, f"the server has no node {self._nodes[handle].to_string()}")
+                if handle not in self._seen:
+                    continue  # it was never there: there is nothing to mark as Bad
+            elif handle in self._gone:
+                self._gone.discard(handle)
+                self._missing.pop(self._short(handle), None)
+                log.info("opcua_signal_back", source=self.name, signal=self._short(handle))
+            mark = (value.SourceTimestamp, status, value.Value.Value if value.Value is not None else None)
+            if self._seen.get(handle) == mark:
+                self._unchanged += 1
+                continue
+            self._seen[handle] = mark
+            items.append(ua.MonitoredItemNotification(ua.UInt32(handle), value))
+        if items:
+            self._keep(self._receiver.receive(self._as_notification(items)))
+
+    def _as_notification(self, items: list[ua.MonitoredItemNotification]) -> bytes:
+        """The bytes of a PublishResponse with these values."""
+        response: Any = ua.PublishResponse()
+        response.Parameters.NotificationMessage.SequenceNumber = next(self._sequence)
+        response.Parameters.NotificationMessage.NotificationData = [ua.DataChangeNotification(MonitoredItems=items)]
+        body: bytes = struct_to_binary(response)
+        return body
+
+    def _keep(self, receipt: Receipt | None) -> None:
+        if receipt is None or receipt.kept is None:
+            return
+        waiting = asyncio.wrap_future(receipt.kept)
+        self._waiting.add(waiting)
+        waiting.add_done_callback(self._kept)
+
+    def _kept(self, future: "asyncio.Future[Any]") -> None:
+        self._waiting.discard(future)
+        if not future.cancelled() and future.exception() is not None:
+            log.error("opcua_not_kept", source=self.name, error=str(future.exception()))
+
+    def _lost(self, error: BaseException | None) -> None:
+        """Say what is wrong; at the loss of a connection give each signal one status, and no value."""
+        if isinstance(error, FieldlabError):
+            words = str(error)
+        elif isinstance(error, uaerrors.UaError | OSError | TimeoutError):
+            words = reason(error, self._config)
+        else:
+            words = f"{type(error).__name__}: {error}"
+            log.error("opcua_unexpected", source=self.name, exc_info=error)
+        if words != self._error:
+            log.error("opcua_lost" if self._connected else "opcua_unreachable", source=self.name, error=words)
+        self._error = words
+        if self._connected:
+            self._connected = False
+            self._seen.clear()
+            signals = self._signals.indices()
+            if len(signals):
+                status = np.full(len(signals), BAD_NO_COMMUNICATION, np.uint32)
+                times = np.full(len(signals), time.time_ns(), np.int64)
+                self._sink.append(Batch.of(signals, times, np.full(len(signals), np.nan), status))
