@@ -250,7 +250,7 @@ class OpcuaServer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={"NODE_OPCUA_MODULES": str(self._modules), "PATH": "/usr/local/bin:/usr/bin:/bin"},
+                env={"NODE_OPCUA_MODULES": str(self._modules), "PATH": os.environ["PATH"]},
             )
         assert self._line()["ready"]
         return self

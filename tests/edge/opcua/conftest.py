@@ -138,7 +138,7 @@ class Interop:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={"NODE_OPCUA_MODULES": str(self._modules), "PATH": "/usr/local/bin:/usr/bin:/bin"},
+                env={"NODE_OPCUA_MODULES": str(self._modules), "PATH": os.environ["PATH"]},
             )
         self._rest = b""
         assert self._line(60)["ready"]
