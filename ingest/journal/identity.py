@@ -139,7 +139,7 @@ class Identity:
                 int(extras.counts[:, 0].max()) if len(extras.counts) else -1,
             )
             for messages in extras.messages:
-                self._windows.setdefault(messages.session, _Window()).add(messages.ids, messages.hashes)
+                self._window(messages.session).add(messages.ids, messages.hashes)
             if len(batch):
                 self._follow(batch, extras)
             self._count(batch, extras)
@@ -184,7 +184,7 @@ class Identity:
             delivery = part.delivery
             if len(delivery.ids) == 0:
                 continue
-            fresh = self._windows.setdefault(delivery.session, _Window()).sift(delivery)
+            fresh = self._window(delivery.session).sift(delivery)
             if fresh.any():
                 new.setdefault(delivery.session, []).append((delivery.ids[fresh], delivery.hashes[fresh]))
             if not fresh.all():
@@ -196,6 +196,13 @@ class Identity:
             Messages(session, np.concatenate([ids for ids, _ in lists]), np.concatenate([h for _, h in lists]))
             for session, lists in new.items()
         )
+
+    def _window(self, session: str) -> _Window:
+        """The window of a session; making one is dear."""
+        found = self._windows.get(session)
+        if found is None:
+            found = self._windows[session] = _Window()
+        return found
 
     def _separate(self, batch: Batch) -> tuple[Batch, NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
         """Drop exact repeats, and move on times that two different readings share.
