@@ -1,0 +1,107 @@
+"""The board *Machine*: what one machine does, signal by signal."""
+
+from deploy.grafana.boards.common import CHARTS, MACHINE, choice, findings, from_row, from_series, place, raised, states
+from deploy.grafana.builder.influxql import MACHINES, PLACE, chosen, select, tags
+from deploy.grafana.builder.panels import table, timeseries
+from deploy.grafana.builder.parts import Board, Query
+
+_SIGNALS = chosen(*PLACE, "signal")
+
+_READINGS = timeseries(
+    "$signal",
+    "The mean in each step of the axis, with the lowest and the highest reading in it: an excursion stays visible "
+    "when zoomed out. Limits are in the list of signals below, and on the control charts.",
+    Query(
+        influxql=select(
+            'mean("value") AS "mean", min("value") AS "lowest", max("value") AS "highest"',
+            "telemetry",
+            where=_SIGNALS,
+            group=f"time($__interval), {tags(*PLACE, 'signal')}",
+            tail="fill(none)",
+        ),
+        columns=("mean", "lowest", "highest"),
+        alias="$col",
+    ),
+    width=12,
+    height=7,
+    no_data="No number from this signal in this time: see the board Data trust",
+    repeat="signal",
+    overrides={
+        name: {"custom.lineWidth": 1, "custom.lineStyle": {"fill": "dot"}, "custom.showPoints": "never"}
+        for name in ("lowest", "highest")
+    },
+    links=(from_series("Its control charts", CHARTS, "signal"),),
+)
+
+_NEWEST = table(
+    "Newest readings",
+    "The newest reading of each signal in the shown time, with its OPC UA status (empty is Good).",
+    Query(
+        influxql=select(
+            'last("value") AS "value"', "telemetry", where=_SIGNALS, group=tags("machine", "signal"), tail=""
+        ),
+        columns=("signal", "value"),
+        table=True,
+    ),
+    width=8,
+    height=9,
+    no_data="No reading in this time",
+    hidden=("Time", "time"),
+)
+
+_LIMITS = table(
+    "Signals: unit, limits and guarantee",
+    "What is known of each signal: specification limits LSL and USL, target, and what “nothing lost” can mean for it: "
+    "end-to-end (acknowledged source), from-receipt (a push without acknowledgement) or sampled (polled).",
+    Query(
+        influxql=select(
+            'last("unit") AS "unit", last("kind") AS "kind", last("lsl") AS "LSL", last("target") AS "target", '
+            'last("usl") AS "USL", last("guarantee") AS "guarantee"',
+            "signal",
+            where=_SIGNALS,
+            group=tags(*PLACE, "signal"),
+            timed=False,
+        ),
+        columns=("signal", "unit", "kind", "LSL", "target", "USL", "guarantee"),
+        table=True,
+    ),
+    width=16,
+    height=9,
+    no_data="Nothing is known of these signals: the agent writes this when it starts",
+    hidden=("Time", "time", "site", "area", "line"),
+    links=(from_row("Its control charts", CHARTS, "signal", "signal"),),
+)
+
+_TEXTS = table(
+    "Texts",
+    "What the machine said in words: part ids, programs, tools, jobs. Newest first.",
+    Query(
+        influxql=select(
+            tags("text", "signal", "machine"),
+            "telemetry",
+            where=f"{MACHINES} AND \"text\" != ''",
+            tail="ORDER BY time DESC LIMIT 200",
+        ),
+        columns=("text", "signal"),
+        table=True,
+    ),
+    width=24,
+    height=8,
+    no_data="The machine said nothing in words in this time",
+)
+
+BOARD = Board(
+    uid=MACHINE,
+    title="Machine",
+    description="What one machine does: state, every signal, its limits and its findings.",
+    variables=(*place(one_machine=True), choice("signal", "telemetry")),
+    bands=(
+        (states(height=4),),
+        (findings("Findings of this machine", "Every revision of every finding, newest first."),),
+        (_READINGS,),
+        (_NEWEST, _LIMITS),
+        (_TEXTS,),
+    ),
+    marks=(raised(),),
+    since="now-15m",
+)

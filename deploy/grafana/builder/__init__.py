@@ -1,0 +1,1 @@
+"""A small builder: frozen structs in, Grafana's classic dashboard JSON out."""

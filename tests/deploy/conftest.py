@@ -1,0 +1,131 @@
+"""The hall scenario, run once through a real agent into a real influxd, with an incident at its end."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from fieldlab.cli.common import ask_agent
+from fieldlab.cli.demo import configuration
+
+SECONDS = 25  # the printer's nozzle is still clogged then, so that a finding is open
+
+
+class Hall(NamedTuple):
+    """A database that holds the hall's data."""
+
+    influxd: Any
+    database: str
+
+    def query(self, influxql: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.influxd.query(influxql, self.database)
+        return rows
+
+
+class _Command:
+    """A `fieldlab` command in a process and a session of its own."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.out = folder / f"{arguments[0]}.out"
+        self._log = folder / f"{arguments[0]}.log"
+        with self.out.open("wb") as out, self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "fieldlab.cli", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=log,
+                start_new_session=True,  # a simulator has a broker and servers of its own
+            )
+
+    def alive(self) -> bool:
+        if self.process.poll() is not None:
+            pytest.fail(f"ended with {self.process.returncode}: {self._log.read_text('utf-8', 'replace')[-3000:]}")
+        return True
+
+    def event(self, name: str) -> dict[str, Any] | None:
+        """The newest event of a simulator with this name."""
+        self.alive()
+        for line in self.out.read_text("utf-8").splitlines()[::-1]:
+            with contextlib.suppress(ValueError):
+                event: dict[str, Any] = json.loads(line)
+                if event["event"] == name:
+                    return event
+        return None
+
+    def begin(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def hall(influxd: Any, wait_until: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
+    """Production, then an agent that restarts (its ledger is written at once) and machines that go away."""
+    folder = tmp_path_factory.mktemp("hall")
+    found = Hall(influxd, influxd.create_database())
+    with contextlib.ExitStack() as stack:
+
+        def run(*arguments: str) -> _Command:
+            command = _Command(folder, *arguments)
+            stack.callback(command.end)
+            return command
+
+        machines = run(
+            "simulate",
+            "hall",
+            "--hold",
+            "--json",
+            "--truth",
+            str(folder / "truth.jsonl"),
+            "--duration",
+            str(SECONDS),
+        )
+        ready = wait_until(lambda: machines.event("ready"), 60.0, "the simulated machines are up")
+        store = f'\n[[store]]\nkind = "influxdb"\nurl = "{influxd.url}"\napi = "v1"\nbucket = "{found.database}"\n'
+        (folder / "fieldlab.toml").write_text(configuration(ready, port=0) + store, "utf-8")
+
+        def start() -> _Command:
+            agent = run("agent", str(folder / "fieldlab.toml"))
+            wait_until(lambda: agent.alive() and connected() is not None, 60.0, "the agent is up")
+            return agent
+
+        def connected() -> bool | None:
+            status = ask_agent(folder / "data", "/status")
+            return None if status is None else all(source["connected"] for source in status["sources"])
+
+        agent = start()
+        wait_until(connected, 60.0, "the agent is connected")
+        machines.begin()
+        wait_until(lambda: machines.event("finished"), SECONDS + 60.0, "production ends")
+        agent.stop()
+        agent = start()
+        wait_until(connected, 60.0, "the agent is connected again")
+        committed = 'SELECT last("committed") FROM "ledger"'
+        first = wait_until(lambda: found.query(committed), 60.0, "the ledger is stored")[0]["time"]
+        machines.end()
+        bad = 'SELECT count("status") FROM "telemetry" WHERE "status" = 2150694912 GROUP BY "machine"'
+        wait_until(lambda: len(found.query(bad)) == 3, 60.0, "the loss of every connection is stored")
+        agent.stop()
+        agent = start()
+        wait_until(lambda: found.query(committed)[0]["time"] > first, 60.0, "the ledger is stored again")
+        agent.stop()
+        yield found
