@@ -128,7 +128,7 @@ class MqttSource:
             name=self.name,
             kind="mqtt",
             url=self._broker.url,
-            connected=self._connected,
+            connected=self._connected and self._subscriptions.answered,  # before that, nothing is kept for us
             error=error,
             signals=len(self._known),
             missing=missing,
