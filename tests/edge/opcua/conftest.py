@@ -50,6 +50,7 @@ class RecordingSink:
         self.scales: dict[str, tuple[float, float]] = {}
         self.batches: list[Batch] = []
         self.overflow: dict[int, int] = {}
+        self.appends: list[tuple[Batch, Delivery | None]] = []
         self.letters: list[DeadLetter] = []
         self.deliveries: list[Delivery] = []
         self._free = threading.Event()
@@ -71,6 +72,7 @@ class RecordingSink:
         self, batch: Batch, *, delivery: Delivery | None = None, overflow: dict[int, int] | None = None
     ) -> "Future[None]":
         self.batches.append(batch)
+        self.appends.append((batch, delivery))
         if delivery is not None:
             self.deliveries.append(delivery)
         for signal, count in (overflow or {}).items():
