@@ -37,7 +37,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demo; exit status 0 if no reading was lost."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # also when the terminal is closed: nothing of ours may stay behind
+        signal.signal(number, _interrupt)
     with contextlib.ExitStack() as stack:
         folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fieldlab-demo-")))
         folder.mkdir(parents=True, exist_ok=True)
