@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from analytics import channels as screening
 from analytics.calibration import blocks_of, held_out, limits_at, standardise, worst_block
 from analytics.charts import VectorKind
+from analytics.charts.t2 import HotellingChart
 from analytics.charts.vector import Model, covariance, inverse
 from analytics.state import pack, unpack
 
@@ -116,6 +117,11 @@ def learn(kind: VectorKind, baseline: Floats, rate: float, *, drop_drifting: boo
     `rate` is the designed rate of false alarms a vector.
     """
     chosen = screening.choose(baseline, drop_drifting=drop_drifting)
+    refused = None
+    if len(chosen.kept) == 0 and drop_drifting:  # what all channels do is no drift of some
+        chosen = screening.choose(baseline, drop_drifting=False)
+        words = "every channel drifts. Let the machine settle, or learn from a longer baseline"
+        refused = Refused("drift", screening.DRIFT_SHARE, screening.DRIFT_SHARE, words)
     kept, n = chosen.kept, len(baseline)
     if len(kept) == 0:
         words = f"none of {baseline.shape[1]} channels can be used: the first {next(iter(chosen.dropped.values()), '')}"
@@ -127,12 +133,12 @@ def learn(kind: VectorKind, baseline: Floats, rate: float, *, drop_drifting: boo
     x = screening.fill(baseline[:, kept])
     held = held_out(kind, x)
     limits = limits_at(held, rate)
-    block, ratio = worst_block(held, rate)
-    refused = None
+    single = HotellingChart()  # without memory: a moving average wanders, also where nothing changes
+    block, ratio = worst_block(held if kind.statistics == single.statistics else held_out(single, x), rate)
     if ratio > 1:
         words = (
-            f"part {block + 1} of the baseline is unlike the rest: its median is {ratio:.1f} times the limit that the "
-            "rest gives. Let the machine settle, or learn from a longer baseline"
+            f"part {block + 1} of the baseline is unlike the rest: its median T2 is {ratio:.1f} times the limit that "
+            "the rest gives. Let the machine settle, or learn from a longer baseline"
         )
         refused = Refused("unstable", ratio, 1.0, words)
     mean, sigma = standardise(x)

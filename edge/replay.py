@@ -45,7 +45,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         findings: excursions that were found.
         seconds: how long it took.
         charts: a chart each: `chart`, `judged` values, `alarms`, and `limits` by signal with how they were learned.
-        stored: readings that each store has, with `store`.
+        stored: readings that each store took, with `store`; the same ones again change nothing there.
         counters: of the source and of the judgement; what was not judged, and why.
     """
 
@@ -128,7 +128,8 @@ class _Run:
         if len(found) != 1:
             raise ConfigError(f'needs one [[source]] kind = "replay", there are {len(found)}', file=config.file)
         catalog = Catalog(journal.signals, config.rules, self._tell)
-        source = config.sources[found[0]]
+        self._config = config
+        self._source = source = config.sources[found[0]]
         try:
             self.player = Player(source.config, config.source_context(found[0]), file, Intake(journal, catalog))
         except ConfigError as e:
@@ -154,9 +155,12 @@ class _Run:
             )
         detail = msgspec.to_builtins(self._analytics)
         self._journal.write([Control(time=time.time_ns(), action="configure", by="replay", detail=detail)]).result()
-        for played in self.player.play():
-            position = self._judge(position)
-            yield played
+        try:
+            for played in self.player.play():
+                position = self._judge(position)
+                yield played
+        except ConfigError as e:
+            raise in_file(self._config, e, self._source) from e
         now = time.time_ns()  # two ticks release what waited for readings that may be late
         self._journal.tick(now).result()
         self._journal.tick(now + self._lateness + 1).result()
@@ -256,7 +260,7 @@ class _Stores:
         self._runner.run(work())
 
     def stored(self) -> dict[str, int]:
-        """Readings that each store has."""
+        """Readings that each store took."""
         self.drain()
         return {f.name: int(f.counts.stored.sum()) for f in self._forwarders}
 

@@ -1,0 +1,1 @@
+"""Charts on public recordings, and what a value costs."""

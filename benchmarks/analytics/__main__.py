@@ -1,0 +1,34 @@
+"""Detection on public recordings, through `fieldlab replay`, and ns a value beside peers. Prints JSON.
+
+    python -m benchmarks.analytics [--data DIR] [--only skab|tep|speed]
+
+DIR holds `skab/<group>/*.csv` (github.com/waico/SKAB) and `tep/d00.dat`, `d00_te.dat`, … (github.com/camaramm/
+tennessee-eastman-profBraatz); without it only the speed is measured. Settings are the defaults of the charts, chosen
+without the test part of any file; each chart learns from the first rows alone.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.analytics import skab, speed, tep
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of the recordings")
+    parser.add_argument("--only", choices=["skab", "tep", "speed"])
+    arguments = parser.parse_args()
+    found: dict[str, Any] = {}
+    for name, module in (("skab", skab), ("tep", tep)):
+        if arguments.only in (None, name):
+            there = arguments.data is not None and (arguments.data / name).is_dir()
+            found[name] = module.measure(arguments.data / name) if there else f"skipped: give --data with {name}/"
+    if arguments.only in (None, "speed"):
+        found["speed"] = speed.measure()
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
