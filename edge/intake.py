@@ -4,6 +4,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 
+import msgspec
 import structlog
 
 from edge.catalog import Catalog
@@ -41,8 +42,18 @@ class Intake:
         """See `edge.sources.base.Sink`."""
         return self._journal.append(self._catalog.apply(batch), delivery=delivery, overflow=overflow)
 
-    def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> "Future[None]":  # noqa: ARG002  the window of messages follows with the ledger's gaps
+    def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> "Future[None]":
         """See `edge.sources.base.Sink`."""
         with self._lock:
             self.set_aside_count += len(letters)
-        return self._journal.write(letters=letters)
+        return self._journal.set_aside([self._attributed(letter) for letter in letters], delivery=delivery)
+
+    def _attributed(self, letter: DeadLetter) -> DeadLetter:
+        """`letter` with the index of its signal, if that is known, so that the ledger counts it as rejected."""
+        if letter.counts or not letter.signal:
+            return letter
+        try:
+            index = self._journal.signals.find(SignalKey.parse(f"{letter.machine}/{letter.signal}"))
+        except ValueError:
+            return letter
+        return letter if index is None else msgspec.structs.replace(letter, counts={index: letter.readings})

@@ -16,7 +16,7 @@ from fieldlab.model import SignalKey, SignalTable, concat
 from ingest.journal import format as fmt
 from ingest.journal.identity import Identity, Part
 from ingest.journal.schema import open_writer
-from ingest.journal.submissions import RECORD_READINGS, Append, Call, Move, Piece, Submission, Write
+from ingest.journal.submissions import RECORD_READINGS, Append, Call, Letters, Move, Piece, Submission, Write
 from ingest.stores.base import DeadLetter
 
 log = structlog.get_logger()
@@ -38,6 +38,7 @@ class Made(msgspec.Struct, frozen=True, eq=False):
 
     submissions: list[Submission]
     pieces: list[Piece]
+    letters: Sequence[DeadLetter] = ()
 
 
 class Database:
@@ -88,6 +89,8 @@ class Database:
     def make(self, run: Sequence[Submission]) -> Made:
         """The records of a run of checked appends, or of one other submission. Appends change the identity state."""
         first = run[0]
+        if isinstance(first, Letters):
+            return self._make_letters(first)
         if isinstance(first, Append):
             return Made(list(run), self._make_readings([s for s in run if isinstance(s, Append)]))
         return Made(list(run), first.pieces(time.time_ns()) if isinstance(first, Write) else [])
@@ -118,6 +121,15 @@ class Database:
             for b, e in fmt.split(batch, extras, RECORD_READINGS)
         ]
 
+    def _make_letters(self, letters: Letters) -> Made:
+        """The letters of messages that are not known yet, and a record that makes those messages known."""
+        keep, extras = self.identity.admit(letters.delivery, [letter.counts for letter in letters.letters])
+        pieces = []
+        if len(extras.counts) or extras.messages:
+            now = time.time_ns()
+            pieces = [Piece(int(letters.kind), now, now, 0, fmt.encode_readings(letters.kind, letters.batch, extras))]
+        return Made([letters], pieces, [letter for letter, new in zip(letters.letters, keep, strict=True) if new])
+
     # ---- committing ----
 
     def commit(self, group: Sequence[Made], *, fold: bool | None = None) -> dict[Submission, Exception]:
@@ -142,6 +154,7 @@ class Database:
                 first = made.submissions[0]
                 if isinstance(first, Append):
                     self._insert(made.pieces, position, now)
+                    self._insert_letters(made.letters, now)
                 elif (error := self._apply(first, made.pieces, position, now)) is not None:
                     refused[first] = error
                     continue

@@ -21,6 +21,7 @@ WINDOW = 16_384  # messages remembered a session; ids repeat only after 65,535
 _NEVER = int(np.iinfo(np.int64).min)
 _LAST = int(np.iinfo(np.int64).max)
 _NO_ROWS: NDArray[np.uint32] = np.empty(0, np.uint32)
+_NO_READINGS = Batch.of([], [], [])
 _COLUMNS = ("received", "committed", "bad", "duplicate", "rejected", "overflow", "moved")
 
 
@@ -130,6 +131,27 @@ class Identity:
             extras = Extras(moved_row, moved_by, _noted(np.concatenate([dropped, repeated]), lost), messages)
             self._count(batch, extras)
         return batch, extras
+
+    def admit(self, delivery: Delivery | None, counts: Sequence[Mapping[int, int]]) -> tuple[NDArray[np.bool_], Extras]:
+        """Which dead letters to keep, and what to record with them. Changes the state, as `decide`.
+
+        Args:
+            delivery: which messages they came from; `first_row` counts letters.
+            counts: signal → readings of each letter, as far as is known: rejected, or duplicates if it is not kept.
+        """
+        n = len(counts)
+        with self._lock:
+            self._grow(max((signal for each in counts for signal in each), default=-1))
+            keep, messages = self._refuse_redelivered(n, [] if delivery is None else [Part(delivery, 0, n)])
+            keep = np.ones(n, np.bool_) if keep is None else keep
+            found: dict[int, list[int]] = {}
+            for each, new in zip(counts, keep.tolist(), strict=True):
+                for signal, count in each.items():
+                    found.setdefault(signal, [signal, 0, 0, 0])[2 if new else 1] += count
+            noted = np.array([found[signal] for signal in sorted(found)], np.uint32).reshape(-1, 4)
+            extras = Extras(counts=noted, messages=messages)
+            self._count(_NO_READINGS, extras)
+        return keep, extras
 
     def replay(self, batch: Batch, extras: Extras) -> None:
         """Fold what the journal holds: the same state as after `decide`."""

@@ -19,7 +19,7 @@ from ingest.journal import format as fmt
 from ingest.journal.database import IDENTITY
 from ingest.journal.identity import Delivery, Identity
 from ingest.journal.schema import open_reader
-from ingest.journal.submissions import Append, Call, Move, Submission, Write
+from ingest.journal.submissions import Append, Call, Letters, Move, Submission, Write
 from ingest.journal.writer import JournalClosedError, Writer
 from ingest.stores.base import DeadLetter
 
@@ -90,6 +90,14 @@ class Journal:
     ) -> "Future[None]":
         """Keep readings. While the journal is full or the disk refuses, the future stays pending."""
         return self._submit(Append(batch, delivery, overflow, kind))
+
+    def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> "Future[None]":
+        """Keep input that could not be read, but for messages that are known already: they were redelivered.
+
+        Letters and what makes their messages known commit in one transaction. `counts` of a letter are counted as
+        rejected, or as duplicates if it is known. They wait like readings while the journal is full.
+        """
+        return self._submit(Letters(letters, delivery))
 
     def write(self, rows: Sequence[Row] = (), *, letters: Sequence[DeadLetter] = ()) -> "Future[None]":
         """Keep rows (grouped by kind into records) and dead letters, in one transaction."""

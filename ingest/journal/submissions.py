@@ -12,6 +12,7 @@ from ingest.journal import format as fmt
 from ingest.journal.identity import Delivery
 from ingest.stores.base import DeadLetter
 
+_NOTHING = Batch.of([], [], [])
 RECORD_READINGS = 20_000  # a record is one read: larger ones would make reads unbounded
 
 
@@ -56,12 +57,49 @@ class Append(Submission):
             raise ValueError("a reading's signal is not in the table of signals")
         if min(overflow, default=0) < 0 or (signals == 0 and (len(self.batch) or overflow)):
             raise ValueError("a reading's signal is not in the table of signals")
-        if (d := self.delivery) is not None:
-            rows = d.first_row
-            if not len(d.ids) == len(d.hashes) == len(d.redelivered) == len(rows):
-                raise ValueError("the columns of a delivery must have one length")
-            if len(rows) and (int(rows.max()) > len(self.batch) or (rows[1:] < rows[:-1]).any()):
-                raise ValueError("the first rows of a delivery must ascend within its batch")
+        check_delivery(self.delivery, len(self.batch))
+
+
+def check_delivery(delivery: Delivery | None, rows: int) -> None:
+    """See that a delivery fits the `rows` readings or letters that came with it.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    if delivery is None:
+        return
+    first = delivery.first_row
+    if not len(delivery.ids) == len(delivery.hashes) == len(delivery.redelivered) == len(first):
+        raise ValueError("the columns of a delivery must have one length")
+    if len(first) and (int(first.max()) > rows or (first[1:] < first[:-1]).any()):
+        raise ValueError("the first rows of a delivery must ascend within its batch")
+
+
+class Letters(Append):
+    """Input that could not be read, with the messages it came from; it waits and keeps its order like readings.
+
+    Args:
+        letters: one message each, or several a message: `first_row` of `delivery` counts them.
+        delivery: which messages they came from: those that are known already are not kept twice.
+    """
+
+    def __init__(self, letters: Sequence[DeadLetter], delivery: Delivery | None) -> None:
+        super().__init__(_NOTHING, delivery, None, RecordKind.READINGS)
+        self.letters = letters
+
+    def check(self, signals: int) -> None:
+        """As in `Append`.
+
+        Raises:
+            ValueError: if it cannot be committed; nothing was changed.
+        """
+        check_delivery(self.delivery, len(self.letters))
+        for letter in self.letters:
+            f"{letter.store}{letter.machine}{letter.signal}{letter.reason}".encode()
+            if not all(-(2**63) <= each < 2**63 for each in (letter.readings, letter.first, letter.last)):
+                raise ValueError("a number of a dead letter is beyond 64 bits")
+            if any(not 0 <= index < signals or not 0 <= n < 2**31 for index, n in letter.counts.items()):
+                raise ValueError("a signal of a dead letter is not in the table of signals")
 
 
 class Write(Submission):
@@ -115,7 +153,13 @@ def runs(group: Sequence[Submission]) -> list[list[Submission]]:
     size = 0
     for submission in group:
         last = found[-1][-1] if found else None
-        joins = isinstance(submission, Append) and isinstance(last, Append) and submission.kind == last.kind
+        joins = (
+            isinstance(submission, Append)
+            and isinstance(last, Append)
+            and submission.kind == last.kind
+            and not isinstance(submission, Letters)
+            and not isinstance(last, Letters)
+        )
         length = len(submission.batch) if isinstance(submission, Append) else 0
         if joins and size + length <= RECORD_READINGS:
             found[-1].append(submission)

@@ -54,11 +54,11 @@ asyncio.run(main())
 
 @pytest.fixture
 def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """`spawn(*arguments)` runs CHILD in a process of its own."""
+    """`spawn(*arguments)` runs `child` in a process of its own."""
     made: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", CHILD, *map(str, arguments)]
+    def start(*arguments: object, child: str = CHILD) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", child, *map(str, arguments)]
         made.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
         return made[-1]
 
@@ -105,3 +105,63 @@ def test_kill(
     assert sink.values() == [float(i) for i in range(50, 101)]
     assert [redelivered for _, _, redelivered in sink.deliveries()] == [True] * 50 + [False]
     assert {call.delivery.session for call in sink.calls} == {session}
+
+
+# Takes poison, and dies when it would acknowledge: the commit is on disk, and the broker does not know.
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from edge.catalog import Catalog
+from edge.intake import Intake
+from edge.sources.base import SourceContext
+from edge.sources.mqtt import KIND
+from edge.sources.mqtt.client import MqttClient
+from edge.sources.mqtt.config import MqttConfig
+from ingest.journal import Journal
+
+if sys.argv[5] == "die":
+    MqttClient.acknowledge = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    data = Path(sys.argv[4])
+    data.mkdir(exist_ok=True)
+    journal = Journal(data / "journal.db")
+    sink = Intake(journal, Catalog(journal.signals, [], lambda info: None))
+    config = MqttConfig(url=sys.argv[1], username=sys.argv[2], password_file=Path(sys.argv[3]))
+    context = SourceContext(name="mqtt-0", agent="line-3", index=0, data=data, site="s", area="a", line="l")
+    source = KIND.create(config, context, sink)
+    stop = asyncio.Event()
+    task = asyncio.create_task(source.run(stop))
+    while not task.done():
+        counters = source.status().counters
+        print(int(source._subscriptions.answered), counters["messages"], counters["in_flight"], flush=True)
+        await asyncio.sleep(0.02)
+        if counters["messages"] >= 4 and not counters["in_flight"]:
+            stop.set()
+    totals = {name: int(column.sum()) for name, column in journal.identity.totals(len(journal.signals)).items()}
+    letters = journal._one("SELECT count(*) FROM deadletter")[0]
+    journal.close()
+    print("end", letters, *(totals[n] for n in ("received", "committed", "rejected", "duplicate")), flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_killed_between_commit_and_acknowledgement_keeps_one_letter(
+    mosquitto: Any, spawn: Any, context: SourceContext, publisher: Any, payload: Any
+) -> None:
+    broker = mosquitto()
+    arguments = (broker.url, broker.user, broker.password_file, context.data)
+    first = spawn(*arguments, "die", child=KILLED)
+    assert any(line.split()[0] == "1" for line in first.stdout), "subscribed"
+    publish = publisher(broker).send
+    publish(TOPIC, payload(1.0, 1), "poison", payload(2.0, 2), "poison, too")
+    assert first.wait(20) == -9
+
+    second = spawn(*arguments, "live", child=KILLED)
+    last = [line.split() for line in second.stdout][-1]
+    assert last[0] == "end"
+    letters, received, committed, rejected, duplicate = map(int, last[1:])
+    assert (letters, committed, rejected) == (2, 2, 2)
+    assert received == committed + rejected + duplicate
+    assert duplicate >= 1, "something was redelivered, and known"
