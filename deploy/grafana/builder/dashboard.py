@@ -141,7 +141,6 @@ def _variable(variable: Variable) -> Json:
         "type": "query",
         "datasource": DATA_SOURCE,
         "query": variable.query,
-        "definition": variable.query,
         "refresh": 2,  # when the time range changes
         "sort": 5,  # by name, whatever its case
         "multi": variable.several,
@@ -161,11 +160,6 @@ def _mark(mark: Mark) -> Json:
         "enable": True,
         "hide": False,
         "iconColor": mark.color,
-        "query": mark.influxql,
-        "textColumn": mark.text,
-        "tagsColumn": mark.tags,
-        "rawQuery": True,
-        "fromAnnotations": True,
         "target": {
             "refId": "Anno",
             "datasource": DATA_SOURCE,
