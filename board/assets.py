@@ -55,7 +55,7 @@ def plotly_version() -> str:
     try:
         return importlib.metadata.version("plotly")
     except importlib.metadata.PackageNotFoundError:
-        raise ModuleNotFoundError("the board needs plotly: install fieldlab[board]", name="plotly") from None
+        raise ModuleNotFoundError("the board needs plotly: run pip install '.[board]' in Fieldlab's folder", name="plotly") from None
 
 
 @lru_cache(maxsize=1)

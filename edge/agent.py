@@ -93,7 +93,8 @@ class Agent:
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set; then end cleanly: sources first, then what the stores can still take."""
         self._journal.add_listener(self._wake_from_thread)
-        log.info("agent_started", agent=self._config.agent.name, data=str(self._config.agent.data))
+        agent = self._config.agent
+        log.info("agent_started", agent=agent.name, data=str(agent.data), http=agent.http and f"http://{agent.http}/")
         await self._judge.configure()
         serving = asyncio.create_task(http.serve(self._app, self._sockets, self._drain))
         consumers = [asyncio.create_task(f.run(self._drain)) for f in self._forwarders]

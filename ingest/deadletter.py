@@ -11,7 +11,7 @@ from ingest.stores.base import DeadLetter
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter as `fieldlab deadletter list` shows it (DESIGN 5.5), without its body. Times are ns."""
+    """A dead letter as `fieldlab deadletter list` shows it, without its body. Times are ns."""
 
     id: int
     store: str

@@ -147,7 +147,7 @@ class Broker:
         except ImportError as e:
             raise BrokerError(
                 f"no broker: mosquitto is not on the PATH, and amqtt is not installed ({e}); "
-                "install mosquitto, or the extra fieldlab[simulators], or give --mqtt"
+                "install mosquitto, or run pip install '.[simulators]' in Fieldlab's folder, or give --mqtt"
             ) from None
         passwords = self._folder / "passwords"
         hasher = Argon2Hasher(time_cost=1, memory_cost=8192, parallelism=1)  # a secret of one run, on loopback
