@@ -55,7 +55,8 @@ def plotly_version() -> str:
     try:
         return importlib.metadata.version("plotly")
     except importlib.metadata.PackageNotFoundError:
-        raise ModuleNotFoundError("the board needs plotly: run pip install '.[board]' in Fieldlab's folder", name="plotly") from None
+        advice = "the board needs plotly: run pip install '.[board]' in Fieldlab's folder"
+        raise ModuleNotFoundError(advice, name="plotly") from None
 
 
 @lru_cache(maxsize=1)
