@@ -9,7 +9,19 @@ from importlib import import_module
 from fieldlab import __version__
 from fieldlab.errors import ConfigError, FieldlabError
 
-_COMMANDS = ("demo", "agent", "check", "status", "simulate", "score", "replay", "deadletter", "discover", "boards")
+_COMMANDS = (
+    "demo",
+    "agent",
+    "check",
+    "status",
+    "simulate",
+    "score",
+    "replay",
+    "deadletter",
+    "discover",
+    "certs",
+    "boards",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from edge.sources.base import CheckLine, Sink, Source, SourceContext
 from edge.sources.opcua.check import check_source
 from edge.sources.opcua.config import DeclaredSignal, OpcuaConfig, declared, read_password, validate
 from edge.sources.opcua.polling import PollingSource
-from edge.sources.opcua.security import parse_choice
+from edge.sources.opcua.security import parse_choice, read_user
 from edge.sources.opcua.source import OpcuaSource
 
 
@@ -19,6 +19,7 @@ class _OpcuaKind:
         validate(config, context)
         parse_choice(config.security)
         read_password(config)
+        read_user(config)
         return PollingSource(config, context, sink) if config.mode == "poll" else OpcuaSource(config, context, sink)
 
     async def check(self, config: Any, context: SourceContext) -> list[CheckLine]:

@@ -1,14 +1,17 @@
 """Who we are, and which server we trust: the files under DATA/certificates.
 
-`own/` holds the agent's certificate and key; `servers/` a pin for each URL, written at first use: the server's
-certificate and the security that was used with it.
+`own/` holds the agent's certificate and key (`client`), and while it is being renewed the new ones beside them
+(`next`); `servers/` a pin for each URL: which certificate is trusted and the security that was used with it;
+`rejected/` what was refused lately, for `fieldlab certs trust`.
 """
 
 import datetime as dt
 import hashlib
 import os
 import re
+import shlex
 import socket
+import time
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +27,10 @@ from fieldlab.errors import FieldlabError
 log = structlog.get_logger()
 
 VALID_YEARS: Final = 5
+EXPIRY_WARN_DAYS: Final = 30
+_REJECTED_KEPT: Final = 20
+_TRY_RENEWED_AGAIN: Final = 3600.0  # s
+_refused_renewed: dict[tuple[str, str], float] = {}  # (fingerprint, url) → when a server refused it, monotonic
 
 
 class SecurityRefusedError(FieldlabError):
@@ -39,6 +46,7 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
         policy: the policy in use.
         mode: the mode in use.
         since: when it was first seen, ISO 8601.
+        expires: when the certificate ends, ISO 8601; empty if it was pinned by an older version.
     """
 
     url: str
@@ -46,6 +54,7 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
     policy: str
     mode: str
     since: str
+    expires: str = ""
 
 
 def today() -> str:
@@ -54,12 +63,24 @@ def today() -> str:
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Our own certificate: its file, DER, private key and ApplicationUri."""
+    """Our own certificate: its file, DER, private key, ApplicationUri, and whether it is the renewed one."""
 
     file: Path
     certificate: x509.Certificate
     key: rsa.RSAPrivateKey
     uri: str
+    renewed: bool = False
+
+    def refused_by(self, url: str) -> None:
+        """A server did not take it: the one before is shown to it for an hour, if this is the renewed one."""
+        if self.renewed:
+            _refused_renewed[self.fingerprint, url] = time.monotonic()
+            log.warning(
+                "opcua_renewed_certificate_refused",
+                url=url,
+                file=str(self.file),
+                what="the old certificate is used meanwhile: trust this file at the server",
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -87,20 +108,89 @@ def read_pin(file: Path) -> Pin | None:
         raise SecurityRefusedError(f"{file} holds which server is trusted and cannot be read: {e}") from e
 
 
-def verify(url: str, certificate: bytes, pin: Pin | None, pin_file: Path) -> str:
+def verify(url: str, certificate: bytes, pin: Pin | None, folder: Path, *, listed: bool, security: str) -> str:
     """The fingerprint of the server's `certificate` (DER), which must be the pinned one.
 
+    Args:
+        url: the server.
+        certificate: what it shows.
+        pin: what is trusted there.
+        folder: DATA/certificates; what is refused is noted in it.
+        listed: whether a server without a pin is refused.
+        security: `Policy/Mode` that would be used.
+
     Raises:
-        SecurityRefusedError: if it is another one.
+        SecurityRefusedError: if it is not trusted; the text holds the command that would trust it.
     """
     fingerprint = hashlib.sha256(certificate).hexdigest()
-    if pin is not None and pin.fingerprint != fingerprint:
+    if (pin is None and not listed) or (pin is not None and pin.fingerprint == fingerprint):
+        return fingerprint
+    policy, _, mode = security.partition("/")
+    ends = x509.load_der_x509_certificate(certificate).not_valid_after_utc.isoformat()
+    reject(folder, Pin(url=url, fingerprint=fingerprint, policy=policy, mode=mode, since=today(), expires=ends))
+    command = f"fieldlab certs trust --data {shlex.quote(str(folder.parent.absolute()))} {fingerprint}"
+    if pin is None:
         raise SecurityRefusedError(
-            f"{url} shows another certificate (SHA-256 {fingerprint}) than the one trusted since {pin.since} "
-            f"(SHA-256 {pin.fingerprint}). Ask who runs the server whether it was renewed; if so, delete {pin_file} "
-            "and the next connect trusts the new one. If not, somebody may stand in between"
+            f"{url} shows a certificate that is not trusted (SHA-256 {fingerprint}). Compare it with the server's own; "
+            f"if it is the same, run: {command}"
         )
-    return fingerprint
+    raise SecurityRefusedError(
+        f"{url} shows another certificate (SHA-256 {fingerprint}) than the one trusted since {pin.since} "
+        f"(SHA-256 {pin.fingerprint}). Ask who runs the server whether it was renewed; if so, run: {command} "
+        f"(it replaces {pin_path(folder, url)}). If not, somebody may stand in between"
+    )
+
+
+def reject(folder: Path, refused: Pin) -> None:
+    """Note what was refused, the newest of each fingerprint, at most twenty."""
+    file = folder / "rejected" / f"{refused.fingerprint}.json"
+    try:
+        write_private(file, msgspec.json.format(msgspec.json.encode(refused)))
+        known = sorted(file.parent.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in known[_REJECTED_KEPT:]:
+            old.unlink(missing_ok=True)
+    except OSError as e:
+        log.warning("opcua_rejected_not_noted", file=str(file), error=str(e))
+
+
+def pins(folder: Path, what: str) -> list[tuple[Path, Pin]]:
+    """The pins in `servers` or `rejected`, with their files.
+
+    Raises:
+        SecurityRefusedError: if one cannot be read.
+    """
+    found = [(file, read_pin(file)) for file in sorted((folder / what).glob("*.json"))]
+    return [(file, pin) for file, pin in found if pin is not None]
+
+
+def trust(folder: Path, fingerprint: str) -> Pin:
+    """Trust a refused certificate from now on, at the URL that showed it.
+
+    Args:
+        folder: DATA/certificates.
+        fingerprint: SHA-256; its beginning will do, if it is 16 digits or more. Colons and blanks are left out.
+
+    Raises:
+        SecurityRefusedError: if no such certificate was refused.
+    """
+    wanted = re.sub(r"[^0-9a-f]", "", fingerprint.lower())
+    fits = [(file, pin) for file, pin in pins(folder, "rejected") if pin.fingerprint.startswith(wanted)]
+    if len(wanted) < 16 or len(fits) != 1:
+        known = ", ".join(f"{pin.fingerprint} of {pin.url}" for _, pin in pins(folder, "rejected")) or "none"
+        raise SecurityRefusedError(
+            f"no refused certificate begins with {fingerprint!r} ({len(fits)} fit; 16 digits at least). Refused "
+            f"lately: {known}. An agent, `check` or `discover` that meets one notes it"
+        )
+    file, pin = fits[0]
+    trusted = msgspec.structs.replace(pin, since=today())
+    write_private(pin_path(folder, pin.url), msgspec.json.format(msgspec.json.encode(trusted)))
+    file.unlink(missing_ok=True)
+    return trusted
+
+
+def days_left(certificate: x509.Certificate) -> int:
+    """Whole days until a certificate ends; negative if it has."""
+    return (certificate.not_valid_after_utc - dt.datetime.now(dt.UTC)).days
 
 
 def save_pin(file: Path, new: Pin, pin: Pin | None) -> None:
@@ -108,6 +198,8 @@ def save_pin(file: Path, new: Pin, pin: Pin | None) -> None:
     if new == pin:
         return
     write_private(file, msgspec.json.format(msgspec.json.encode(new)))
+    if pin is not None and msgspec.structs.replace(pin, expires=new.expires) == new:
+        return
     log.warning(
         "opcua_server_trusted" if pin is None else "opcua_security_changed",
         url=new.url,
@@ -137,15 +229,35 @@ def _make_private(folder: Path) -> None:
         missing.mkdir(exist_ok=True, mode=0o700)
 
 
-def load_identity(folder: Path, agent: str) -> Identity:
-    """Our certificate in `folder`, made now if there is none.
+def load_identity(folder: Path, agent: str, url: str = "") -> Identity:
+    """Our certificate in `folder`, made now if there is none; the renewed one, unless the server at `url` refused it.
 
     Raises:
         SecurityRefusedError: if the files cannot be read.
     """
-    certificate_file, key_file = folder / "own" / "client.der", folder / "own" / "client.key"
-    if not certificate_file.exists() or not key_file.exists():
-        _create(folder, certificate_file, key_file, agent)
+    certificate_file = folder / "own" / "client.der"
+    if (folder / "own" / "next.der").exists() and not (folder / "own" / "next.key").exists():
+        finish_renewal(folder)  # it was cut short
+    if not certificate_file.exists() or not certificate_file.with_suffix(".key").exists():
+        create_identity(folder, agent)
+    current = read_identity(certificate_file)
+    if not (folder / "own" / "next.der").exists():
+        return current
+    renewed = msgspec.structs.replace(read_identity(folder / "own" / "next.der"), renewed=True)
+    if days_left(current.certificate) < 0:
+        finish_renewal(folder)
+        return read_identity(certificate_file)
+    refused = _refused_renewed.get((renewed.fingerprint, url))
+    return current if refused is not None and time.monotonic() - refused < _TRY_RENEWED_AGAIN else renewed
+
+
+def read_identity(certificate_file: Path) -> Identity:
+    """The certificate in a file, with the key beside it.
+
+    Raises:
+        SecurityRefusedError: if they cannot be read.
+    """
+    key_file = certificate_file.with_suffix(".key")
     try:
         certificate = x509.load_der_x509_certificate(certificate_file.read_bytes())
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
@@ -155,13 +267,50 @@ def load_identity(folder: Path, agent: str) -> Identity:
         raise SecurityRefusedError(f"{certificate_file} or {key_file} is not usable ({e}); delete both") from e
     if not isinstance(key, rsa.RSAPrivateKey):
         raise SecurityRefusedError(f"{key_file} is not an RSA key; delete it and {certificate_file}")
+    if key.public_key() != certificate.public_key():
+        raise SecurityRefusedError(f"{key_file} is not the key of {certificate_file}; delete both")
     return Identity(certificate_file, certificate, key, uri)
 
 
-def _create(folder: Path, certificate_file: Path, key_file: Path, agent: str) -> None:
+def create_identity(folder: Path, agent: str) -> Identity:
+    """Make our first certificate; one that is there is replaced."""
+    file = folder / "own" / "client.der"
+    _create(folder, file, file.with_suffix(".key"), agent, "")
+    return read_identity(file)
+
+
+def renew_identity(folder: Path, agent: str) -> Identity:
+    """Make a new certificate and key with the same ApplicationUri, beside the old one.
+
+    From now on each server is shown the new one; a server that refuses it is shown the old one, until that ends or
+    `finish_renewal` is called.
+
+    Raises:
+        SecurityRefusedError: if there is none to renew, or it cannot be read.
+    """
+    current = read_identity(folder / "own" / "client.der")
+    file = folder / "own" / "next.der"
+    _create(folder, file, file.with_suffix(".key"), agent, current.uri)
+    return read_identity(file)
+
+
+def finish_renewal(folder: Path) -> None:
+    """Use the renewed certificate alone.
+
+    Raises:
+        SecurityRefusedError: if there is none, or it cannot be read.
+    """
+    own = folder / "own"
+    if (own / "next.key").exists() or not (own / "next.der").exists():
+        read_identity(own / "next.der")
+        (own / "next.key").replace(own / "client.key")
+    (own / "next.der").replace(own / "client.der")
+
+
+def _create(folder: Path, certificate_file: Path, key_file: Path, agent: str, uri: str) -> None:
     """A self-signed application instance certificate, OPC 10000-6, 6.2.2."""
     host = socket.gethostname() or "localhost"
-    uri = f"urn:{host}:fieldlab:{re.sub(r'[^A-Za-z0-9_.-]', '_', agent)}"
+    uri = uri or f"urn:{host}:fieldlab:{re.sub(r'[^A-Za-z0-9_.-]', '_', agent)}"
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name(
         [

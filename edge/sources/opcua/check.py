@@ -10,14 +10,15 @@ from asyncua.ua.attribute_ids import AttributeIds
 
 from edge.sources.base import CheckLine, SourceContext
 from edge.sources.opcua.browse_paths import Wildcards, resolve_all
+from edge.sources.opcua.certificates import EXPIRY_WARN_DAYS, days_left
 from edge.sources.opcua.config import DeclaredSignal, OpcuaConfig, declared
 from edge.sources.opcua.link import Link, open_link, reason
 from edge.sources.opcua.nodes import NodeAddress
+from edge.sources.opcua.security import read_user
 from edge.sources.opcua.subscription import Feed, items_per_call, read_namespaces
 from fieldlab.errors import FieldlabError
 
 _CLOCK_WARN: Final = 1.0
-_EXPIRY_WARN_DAYS: Final = 30
 _READ_AT_ONCE: Final = 250  # four attributes a node: within what small servers take
 _CURRENT_TIME: Final = ua.NodeId(ua.Int32(2258))
 _CURRENT_READ: Final = 0x01
@@ -84,16 +85,24 @@ def _security(link: Link, config: OpcuaConfig, name: str) -> list[CheckLine]:
         return lines
     certificate = link.server_certificate
     assert certificate is not None
-    days = (certificate.not_valid_after_utc - dt.datetime.now(dt.UTC)).days
+    days = days_left(certificate)
     expiry = certificate.not_valid_after_utc.date().isoformat()
     data = {"security": link.choice.text, "server_certificate_expires": expiry, "days": days}
     trust = "; the agent will trust it at its first connect" if link.first_use else ""
     lines = [
         CheckLine(level="ok", subject=name, text=f"{config.url} is connected with {link.choice.text}{trust}", data=data)
     ]
-    if days < _EXPIRY_WARN_DAYS:
-        text = f"the server's certificate expires on {expiry}: renew it"
-        lines.append(CheckLine(level="warn", subject=name, text=text, data=data))
+    user = read_user(config)
+    whose = [("the server's certificate", certificate, "renew it at the server")]
+    if link.identity is not None:
+        whose.append(("this agent's certificate", link.identity.certificate, "run fieldlab certs renew"))
+    if user is not None:
+        whose.append((f"the user's certificate {config.user_cert_file}", user[0], "have it renewed"))
+    for what, one, remedy in whose:
+        if days_left(one) < EXPIRY_WARN_DAYS:
+            ends = one.not_valid_after_utc.date().isoformat()
+            about = {**data, "days": days_left(one), "expires": ends}
+            lines.append(CheckLine(level="warn", subject=name, text=f"{what} expires on {ends}: {remedy}", data=about))
     return lines
 
 

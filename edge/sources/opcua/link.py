@@ -16,6 +16,7 @@ from edge.sources.base import SourceContext
 from edge.sources.opcua import certificates, security
 from edge.sources.opcua.config import OpcuaConfig, read_password
 from edge.sources.opcua.held import Held
+from edge.sources.opcua.security import read_user
 from edge.sources.opcua.session import Acknowledgements, Gaps, PublishSession, Receipt
 
 log = structlog.get_logger()
@@ -51,6 +52,7 @@ class Link:
         server_certificate: the server's certificate, if there is one.
         first_use: whether the server was trusted only now.
         resumed: whether the session is one of before.
+        identity: our certificate, if there is one.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Link:
         *,
         first_use: bool,
         resumed: bool = False,
+        identity: certificates.Identity | None = None,
     ) -> None:
         self.client = client
         self.session = session
@@ -69,7 +72,17 @@ class Link:
         self.server_certificate = server_certificate
         self.first_use = first_use
         self.resumed = resumed
+        self.identity = identity
         self._renewal = asyncio.create_task(self._renew())
+
+    def days(self) -> dict[str, int]:
+        """Days left of our certificate and the server's, as counters."""
+        found = {}
+        if self.identity is not None:
+            found["certificate_days"] = certificates.days_left(self.identity.certificate)
+        if self.server_certificate is not None:
+            found["server_certificate_days"] = certificates.days_left(self.server_certificate)
+        return found
 
     async def _renew(self) -> None:
         try:
@@ -142,9 +155,11 @@ async def open_link(
     certificate = identity = None
     fingerprint = ""
     if choice.policy:
-        identity = certificates.load_identity(folder, context.agent)
+        identity = certificates.load_identity(folder, context.agent, config.url)
         der = _first(offered[choice].ServerCertificate)
-        fingerprint = certificates.verify(config.url, der, pinned, pin_file)
+        fingerprint = certificates.verify(
+            config.url, der, pinned, folder, listed=config.trust == "listed", security=choice.text
+        )
         certificate = x509.load_der_x509_certificate(der)
         client.application_uri = identity.uri
         _secure(client, choice, identity, certificate)
@@ -163,19 +178,31 @@ async def open_link(
         if not resumed:
             await client.create_session()
             await _activate(client, config)
-    except BaseException:
+    except BaseException as e:
         client.disconnect_socket()
+        if identity is not None and not isinstance(e, asyncio.CancelledError | TimeoutError):
+            identity.refused_by(config.url)
         raise
     if choice.policy and pin:
         since = pinned.since if pinned is not None else certificates.today()
         new = certificates.Pin(
-            url=config.url, fingerprint=fingerprint, policy=choice.policy, mode=choice.mode, since=since
+            url=config.url,
+            fingerprint=fingerprint,
+            policy=choice.policy,
+            mode=choice.mode,
+            since=since,
+            expires=certificate.not_valid_after_utc.isoformat() if certificate is not None else "",
         )
         certificates.save_pin(pin_file, new, pinned)
-    return Link(client, session, choice, certificate, first_use=pinned is None, resumed=resumed)
+    return Link(client, session, choice, certificate, first_use=pinned is None, resumed=resumed, identity=identity)
 
 
 async def _activate(client: Client, config: OpcuaConfig) -> None:
+    user = read_user(config)
+    if user is not None:
+        certificate, client.user_private_key = user
+        await client.activate_session(certificate=certificate)
+        return
     await client.activate_session(username=config.username or None, password=read_password(config) or None)
 
 

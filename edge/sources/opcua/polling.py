@@ -66,12 +66,14 @@ class PollingSource:
         self._gone: set[int] = set()
         self._connected = self._was_connected = False
         self._error = "not connected yet"
+        self._days: dict[str, int] = {}
         self._reads = self._late = self._unchanged = 0
 
     def status(self) -> SourceStatus:
         """How it is doing; safe to call from any thread."""
         counters = dict(msgspec.structs.asdict(self._counters))
         counters |= {"reads": self._reads, "polls_late": self._late, "unchanged": self._unchanged}
+        counters |= self._days
         counters |= {"series_refused": self._signals.refused, "pending": len(self._waiting)}
         return SourceStatus(
             name=self.name,
@@ -119,6 +121,7 @@ class PollingSource:
             await self._find(link, list(range(len(self._declared))))
             self._counters.reconnects += self._was_connected
             self._connected = self._was_connected = True
+            self._days = link.days()
             self._error = ""
             log.info("opcua_polling", source=self.name, url=self._config.url, signals=len(self._nodes))
             await self._poll(link)

@@ -7,8 +7,12 @@ from typing import Final
 import msgspec
 from asyncua import ua
 from asyncua.crypto import security_policies as policies
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
 
 from edge.sources.opcua.certificates import Pin, SecurityRefusedError
+from edge.sources.opcua.config import OpcuaConfig
 from fieldlab.errors import ConfigError
 
 _NONE_URI: Final = policies.SecurityPolicyNone.URI
@@ -97,3 +101,29 @@ def choose(
             f'If that is meant, write security = "{best.text}", or delete {pin_file}'
         )
     return best
+
+
+def read_user(config: OpcuaConfig) -> tuple[x509.Certificate, PrivateKeyTypes] | None:
+    """The user's certificate and its private key; None if the user is no certificate.
+
+    Raises:
+        ConfigError: if a file cannot be read, others may read the key, or the two do not belong together.
+    """
+    if config.user_cert_file is None or config.user_key_file is None:
+        return None
+    key = "user_cert_file"
+    try:
+        content = config.user_cert_file.read_bytes()
+        pem = content.lstrip().startswith(b"-----")
+        certificate = (x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate)(content)
+        key = "user_key_file"
+        if config.user_key_file.stat().st_mode & 0o077:
+            raise ConfigError(f"{config.user_key_file} can be read by others; run chmod 600 on it", key=key)
+        secret = config.user_key_file.read_bytes()
+        pem = secret.lstrip().startswith(b"-----")
+        private = (load_pem_private_key if pem else load_der_private_key)(secret, None)
+    except (OSError, ValueError, TypeError) as e:
+        raise ConfigError(f"{getattr(config, key)} cannot be read: {e}", key=key) from None
+    if private.public_key() != certificate.public_key():
+        raise ConfigError(f"is not the key of {config.user_cert_file}", key=key)
+    return certificate, private
