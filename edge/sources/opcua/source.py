@@ -64,6 +64,7 @@ class OpcuaSource:
         self._error = "not connected yet"
         self._missing: dict[str, str] = {}
         self._started = ""
+        self._days: dict[str, int] = {}
         self._too_many = 0  # of sessions that are over
         self._warn_of_indices()
 
@@ -80,6 +81,7 @@ class OpcuaSource:
         if self._clock_offset is not None:
             counters["clock_offset_ms"] = round(self._clock_offset * 1000)
         counters["too_many_publish_requests"] = self._too_many + (link.session.too_many if link is not None else 0)
+        counters |= self._days
         if feed is not None:
             counters["queues_revised"] = feed.revised_queues
             counters["sampling_revised"] = feed.revised_sampling
@@ -255,6 +257,7 @@ class OpcuaSource:
     def _up(self, link: Link, feed: Feed) -> None:
         self._counters.reconnects += self._was_connected
         self._connected = self._was_connected = True
+        self._days = link.days()
         self._error = ""
         log.info(
             "opcua_connected",
