@@ -5,6 +5,8 @@ was learned from better than new ones. So the baseline is cut into blocks of nei
 by a model of the others, as new vectors will be: what it has not seen, at another time. The statistics of all blocks
 together give the limit: their 90 % quantile u, and beyond it an exponential tail (the mean excess over u), as
 chi-square-like tails have. That uses a tenth of the vectors instead of the few largest, and reaches rates below 1 / n.
+A model of nine tenths is less certain than that of all, so its statistics are larger: they are scaled by the ratio of
+the expected T2 of new vectors for the two sizes, n / (n - d - 2) each (d the quadratic form's dimension; F distribution).
 A chart with several statistics shares the rate out between them.
 """
 
@@ -40,7 +42,7 @@ def run(kind: VectorKind, model: Model, z: Floats) -> Floats:
 
 def held_out(kind: VectorKind, baseline: Floats) -> Floats:
     """Statistics (n, s) of each vector of a baseline (n, p), by models that have not seen its block."""
-    n = len(baseline)
+    n, d = len(baseline), kind.dimension(baseline.shape[1])
     edges = np.linspace(0, n, blocks_of(n) + 1).astype(int).tolist()
     out = np.empty((n, len(kind.statistics)))
     for start, stop in pairwise(edges):
@@ -49,7 +51,14 @@ def held_out(kind: VectorKind, baseline: Floats) -> Floats:
         model = kind.fit((others - mean) / sigma)
         first = max(0, start - _WARM)
         out[start:stop] = run(kind, model, (baseline[first:stop] - mean) / sigma)[start - first :]
+        if len(others) > 2 * d + 2:
+            out[start:stop] *= _inflation(n, d) / _inflation(len(others), d)
     return out
+
+
+def _inflation(n: int, d: int) -> float:
+    """Expected T2 of a new vector over d, for a model of n vectors."""
+    return n / (n - d - 2)
 
 
 def tail_quantile(values: Floats, rate: float) -> float:

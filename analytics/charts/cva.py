@@ -39,6 +39,10 @@ class CvaChart:
         """Vectors that a baseline needs at least."""
         return 2 * channels + 2 * self._lags + 2
 
+    def dimension(self, channels: int) -> int:
+        """Dimension of the covariance that the statistics weigh with."""
+        return channels * self._lags
+
     def fit(self, z: Floats) -> Model:
         """Canonical variates (p*l, p*l), state first; `states` is how many are state."""
         lags, n = self._lags, len(z)

@@ -31,6 +31,10 @@ class MewmaChart:
         """Vectors that a baseline needs at least."""
         return 2 * channels + 2
 
+    def dimension(self, channels: int) -> int:
+        """Dimension of the covariance that the statistics weigh with."""
+        return channels
+
     def fit(self, z: Floats) -> Model:
         """Mean and inverse covariance of single vectors."""
         return {"mean": z.mean(axis=0), "precision": inverse(covariance(z))}

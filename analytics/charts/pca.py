@@ -27,6 +27,10 @@ class PcaChart:
         """Vectors that a baseline needs at least."""
         return 2 * channels + 2
 
+    def dimension(self, channels: int) -> int:  # noqa: ARG002  the components kept are few
+        """Dimension of the covariance that the statistics weigh with; as good as none."""
+        return 0
+
     def fit(self, z: Floats) -> Model:
         """Mean, loadings (p, k) and variances (k,) of the components kept."""
         variance, vectors = np.linalg.eigh(covariance(z))

@@ -28,6 +28,10 @@ class HotellingChart:
         """Vectors that a baseline needs at least."""
         return 2 * channels + 2
 
+    def dimension(self, channels: int) -> int:
+        """Dimension of the covariance that the statistics weigh with."""
+        return channels
+
     def fit(self, z: Floats) -> Model:
         """Mean and inverse covariance."""
         return {"mean": z.mean(axis=0), "precision": inverse(covariance(z))}

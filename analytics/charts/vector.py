@@ -26,6 +26,10 @@ class VectorKind(Protocol):
         """Vectors that a baseline needs at least."""
         ...
 
+    def dimension(self, channels: int) -> int:
+        """Dimension of the covariance that the statistics weigh with."""
+        ...
+
     def fit(self, z: Floats) -> Model:
         """The model of a baseline, (n, p)."""
         ...
