@@ -6,7 +6,7 @@ by a model of the others, as new vectors will be: what it has not seen, at anoth
 together give the limit: their 90 % quantile u, and beyond it an exponential tail (the mean excess over u), as
 chi-square-like tails have. That uses a tenth of the vectors instead of the few largest, and reaches rates below 1 / n.
 A model of nine tenths is less certain than that of all, so its statistics are larger: they are scaled by the ratio of
-the expected T2 of new vectors for the two sizes, n / (n - d - 2) each (d the quadratic form's dimension; F distribution).
+the expected T2 of new vectors for the two sizes, n / (n - d - 2) each (F distribution; d is the form's dimension).
 A chart with several statistics shares the rate out between them.
 """
 
