@@ -14,7 +14,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.sources.base import CheckLine, SourceContext
 from edge.sources.mqtt.client import MqttClient, refusal, unreachable
 from edge.sources.mqtt.config import MqttConfig, filters_of, parse_url, validate
-from edge.sources.mqtt.dialect import Ignored, JsonDialect
+from edge.sources.mqtt.dialect import Ignored
+from edge.sources.mqtt.multi import dialect_of
 from edge.sources.mqtt.rows import Rows
 from edge.sources.mqtt.topics import is_shared, matches, plain_filter
 from fieldlab.errors import ConfigError
@@ -56,7 +57,7 @@ class Probe:
         self.error = ""
         self.answered = False
         self._table = SignalTable()
-        self._dialect = JsonDialect(config, context, self._index)
+        self._dialect = dialect_of(config, context, self._index)
         self._id = f"fieldlab-check-{secrets.token_hex(6)}"
         self.client = MqttClient(config, self.broker, self._id, self._receive, clean=True)
         self.client.on_connect = self._on_connect

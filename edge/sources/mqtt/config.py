@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from edge.sources.base import SourceContext
+from edge.sources.mqtt.fields import Fields, FieldsError
 from edge.sources.mqtt.topics import TopicTemplate, check_filter
 from fieldlab.config import Duration
 from fieldlab.errors import ConfigError
@@ -32,6 +33,8 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
         topic: where site, area, line, machine and signal stand in a topic; the rest is taken from `[place]`.
         machine: the machine, where the topic does not name it.
         value: dotted path of the value; empty: the payload is the value.
+        values: name → dotted path, for several signals in one payload; `*` is any key, and what it stood for replaces
+            a `*` of the name. Instead of `value`.
         time: dotted path of the time; where the payload has none, it is the time of arrival.
         status: dotted path of the OPC UA StatusCode; where the payload has none, Good.
         session: `persistent`: the broker keeps messages while the agent is away.
@@ -57,6 +60,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
     topic: str = "fieldlab/{site}/{area}/{line}/{machine}/{signal}"
     machine: str = ""
     value: str = "value"
+    values: dict[str, str] = {}
     time: str = "ts"
     status: str = "status"
     session: Literal["persistent", "clean"] = "persistent"
@@ -152,8 +156,15 @@ def _validate_topics(config: MqttConfig, context: SourceContext) -> None:
         template = TopicTemplate(config.topic)
     except ValueError as e:
         raise ConfigError(str(e), key="topic") from None
-    if "signal" not in template.levels:
-        raise ConfigError("must hold {signal}", key="topic")
+    if "signal" not in template.levels and not config.values:
+        raise ConfigError("must hold {signal}, or write `values` if payloads name the signals", key="topic")
+    if config.values:
+        try:
+            Fields(config.values)
+        except FieldsError as e:
+            raise ConfigError(str(e), key="values") from None
+        if config.value != "value":
+            raise ConfigError("cannot stand beside `values`; write one of them", key="value")
     defaults = {"site": context.site, "area": context.area, "line": context.line, "machine": config.machine}
     for level, default in defaults.items():
         if level not in template.levels and not default:

@@ -155,7 +155,11 @@ class Router:
         self._defaults = {"site": context.site, "area": context.area, "line": context.line, "machine": config.machine}
 
     def key(self, topic: str) -> SignalKey:
-        """The signal that `topic` names.
+        """The signal that `topic` names, as `find`."""
+        return SignalKey(*self.find(topic))
+
+    def find(self, topic: str) -> tuple[Place, str]:
+        """The machine that `topic` names, and the signal; empty if the template has none.
 
         Raises:
             Ignored: `unmatched` if it does not fit the template or no filter takes it; `ignored` if a name in it
@@ -168,5 +172,5 @@ class Router:
         if any(level.startswith("_") for level in found.values()):
             raise Ignored("ignored")
         names = {level: check_name(name, level) for level, name in {**self._defaults, **found}.items()}
-        signal = names.pop("signal")
-        return SignalKey(Place(**names), signal)
+        signal = names.pop("signal", "")
+        return Place(**names), signal

@@ -56,12 +56,7 @@ class JsonPayload:
         Raises:
             PayloadError: with the reason.
         """
-        try:
-            document = msgspec.json.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
-            raise PayloadError(f"not JSON: {e}") from None
-        except RecursionError:
-            raise PayloadError("not JSON that we read: nested too deeply") from None
+        document = decode(payload)
         if self._flat and type(document) is dict:
             value_key, time_key, status_key = self._keys
             value = document.get(value_key, _ABSENT)
@@ -89,6 +84,44 @@ class JsonPayload:
             raise PayloadError(str(e)) from None
         rows.add(signal, ns, value, code)
         return 1
+
+
+def decode(payload: bytes) -> Any:
+    """The document in `payload`.
+
+    Raises:
+        PayloadError: if it is not JSON that we read.
+    """
+    try:
+        return msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise PayloadError(f"not JSON: {e}") from None
+    except RecursionError:
+        raise PayloadError("not JSON that we read: nested too deeply") from None
+
+
+def time_and_status(document: Any, time: str, status: str, arrival: int, *, retained: bool) -> tuple[int, int]:
+    """The one time and the one StatusCode of a payload with several values.
+
+    Args:
+        document: the payload.
+        time: dotted path; empty: payloads have none.
+        status: dotted path; empty: payloads have none.
+        arrival: the time of arrival, ns.
+        retained: an old value: without a time of its own it is marked Uncertain.
+
+    Raises:
+        PayloadError: if one of them is there and cannot be.
+    """
+    at = _find(document, _compile(time)) if time else _ABSENT
+    code = _find(document, _compile(status)) if status else _ABSENT
+    number = 0 if code is _ABSENT else _status(code)
+    if at is _ABSENT or at is None:
+        return arrival, number or (UNCERTAIN_LAST_USABLE if retained else 0)
+    try:
+        return to_ns(at, arrival), number
+    except TimeError as e:
+        raise PayloadError(str(e)) from None
 
 
 def _read_array(signal: int, value: list[Any], time: Any, status: Any, arrival: int, rows: Rows) -> int:

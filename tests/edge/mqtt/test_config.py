@@ -18,12 +18,12 @@ FOLDER = Path(edge.sources.mqtt.__file__).parent
 def test_the_sample_makes_sources(context: Any, sink: Any) -> None:
     document = Document(FOLDER / "sample.toml")
     tables = document.data["source"]
-    assert len(tables) == 2
+    assert len(tables) == 3
     for i, table in enumerate(tables):
         config = document.bind(KIND.config, table, f"source[{i}]")
         assert isinstance(config, MqttConfig)
         KIND.create(config, context, sink)
-        assert filters_of(config) == (("fieldlab/+/+/+/+/+",), ("plant/+/sensors/#",))[i]
+        assert filters_of(config) == (("fieldlab/+/+/+/+/+",), ("plant/+/sensors/#",), ("plant/+/telemetry",))[i]
         assert client_id_of(config, context) == "line-3-0"
 
 
@@ -61,6 +61,13 @@ def test_urls() -> None:
         ({"username": "me", "password_file": Path("/nowhere/password")}, "password_file", "missing"),
         ({"in_flight": 0}, "in_flight", "1 to 65535"),
         ({"keepalive": 0.5}, "keepalive", "1s"),
+        ({"gather": 0.5}, "gather", "100ms"),
+        ({"values": {"a": ""}}, "values", "keys with a dot"),
+        ({"values": {"a": "b..c"}}, "values", "keys with a dot"),
+        ({"values": {"a": "b.*"}}, "values", "as many *"),
+        ({"values": {"_a": "b"}}, "values", "starts with _"),
+        ({"values": {"a/b": "b"}}, "values", "may not hold"),
+        ({"values": {"a": "b"}, "value": "c"}, "value", "beside `values`"),
     ],
 )
 def test_what_makes_no_sense(context: Any, sink: Any, keys: Any, key: Any, words: Any) -> None:

@@ -1,0 +1,89 @@
+"""Several signals a topic: JSON payloads whose values are found by `values`."""
+
+from typing import Any
+
+from edge.sources.base import SourceContext
+from edge.sources.mqtt.config import MqttConfig
+from edge.sources.mqtt.dialect import Dialect, Ignored, Indexer, JsonDialect, Router
+from edge.sources.mqtt.fields import Fields
+from edge.sources.mqtt.payload import PayloadError, decode, time_and_status
+from edge.sources.mqtt.rows import Rows
+from fieldlab.model import Guarantee, Place, SignalKey
+
+_ROUTES_MAX = 100_000  # topics, and names, remembered
+
+
+class MultiDialect:
+    """The dialect `json` with `values`; see `Dialect`.
+
+    Attributes:
+        fields: finds the values; counts what it passes over.
+    """
+
+    def __init__(self, config: MqttConfig, context: SourceContext, index: Indexer) -> None:
+        self.fields = Fields(config.values)
+        self._router = Router(config, context)
+        self._time, self._status = config.time, config.status
+        self._index = index
+        self._guarantee: Guarantee = config.guarantee if config.session == "persistent" else "from-receipt"
+        self._routes: dict[bytes, tuple[Place, str] | str] = {}
+        self._known: dict[tuple[bytes, str, Guarantee], int] = {}
+
+    @property
+    def skipped(self) -> int:
+        """Values passed over so far."""
+        return self.fields.skipped
+
+    def read(self, topic: bytes, payload: bytes, arrival: int, rows: Rows, *, retained: bool, qos: int) -> int:
+        """As in `Dialect`."""
+        route = self._routes.get(topic)
+        if route is None:
+            route = self._find(topic)
+        if isinstance(route, str):
+            raise Ignored(route)
+        document = decode(payload)
+        if type(document) not in (dict, list):
+            raise PayloadError("the payload is no object and no array; `values` has nothing to find in it")
+        time, status = time_and_status(document, self._time, self._status, arrival, retained=retained)
+        found = self.fields.find(document)
+        guarantee = self._guarantee if qos == 1 else "from-receipt"
+        signals = [self._signal(topic, route, name, guarantee) for name, _ in found]  # all, or none is added
+        for signal, (_, value) in zip(signals, found, strict=True):
+            rows.add(signal, time, value, status)
+        return len(found)
+
+    def place_of(self, topic: bytes) -> SignalKey | None:
+        """As in `Dialect`."""
+        try:
+            return self._router.key(topic.decode())
+        except (Ignored, ValueError):
+            return None
+
+    def _find(self, topic: bytes) -> tuple[Place, str] | str:
+        found: tuple[Place, str] | str
+        try:
+            found = self._router.find(topic.decode())
+        except Ignored as e:
+            found = e.reason
+        if len(self._routes) >= _ROUTES_MAX:
+            self._routes.clear()
+        self._routes[topic] = found
+        return found
+
+    def _signal(self, topic: bytes, route: tuple[Place, str], name: str, guarantee: Guarantee) -> int:
+        """The index of a signal; a guarantee is told once, and a weaker one holds."""
+        known = self._known.get((topic, name, guarantee))
+        if known is None:
+            place, above = route
+            known = self._index(SignalKey(place, f"{above}.{name}" if above else name), guarantee)
+            if len(self._known) >= _ROUTES_MAX:
+                self._known.clear()
+            self._known[topic, name, guarantee] = known
+        return known
+
+
+def dialect_of(config: MqttConfig, context: SourceContext, index: Indexer) -> Dialect:
+    """The dialect that a configuration asks for."""
+    made: Any = MultiDialect if config.values else JsonDialect
+    dialect: Dialect = made(config, context, index)
+    return dialect
