@@ -86,6 +86,7 @@ class OpcuaConfig(msgspec.Struct, frozen=True, kw_only=True):
         timeout: how long a request may take.
         keep_alive: how often a silent server has to say that it lives; three times that without a word is a loss.
         lifetime: how long the server keeps a subscription that nobody asks for.
+        stale: an item that is silent for longer is read once; if the server has another value, it is made anew.
         retry_missing: how often nodes that were refused are tried again.
         publish_requests: how many Publish requests wait at the server.
     """
@@ -111,6 +112,7 @@ class OpcuaConfig(msgspec.Struct, frozen=True, kw_only=True):
     timeout: Duration = Duration(4.0)
     keep_alive: Duration = Duration(2.0)
     lifetime: Duration = Duration(60.0)
+    stale: Duration = Duration(60.0)
     retry_missing: Duration = Duration(10.0)
     publish_requests: int = 4
 
@@ -192,7 +194,7 @@ def validate(config: OpcuaConfig, context: SourceContext) -> None:
         raise ConfigError("needs at least one [[source.signal]]", key="signal")
     if not 1 <= config.publish_requests <= 100:
         raise ConfigError("must be 1 to 100", key="publish_requests")
-    for key in ("interval", "timeout", "keep_alive", "lifetime", "retry_missing"):
+    for key in ("interval", "timeout", "keep_alive", "lifetime", "stale", "retry_missing"):
         if getattr(config, key) <= 0:
             raise ConfigError("must be more than zero", key=key)
     _check_deadband(config.deadband, "deadband", config)

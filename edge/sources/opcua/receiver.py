@@ -13,6 +13,7 @@ from edge.sources.opcua.counters import Counters
 from edge.sources.opcua.decode import Published, UndecodableError, decode, decode_again
 from edge.sources.opcua.session import Receipt
 from edge.sources.opcua.signals import SignalMap, overflow
+from edge.sources.opcua.watchdog import Freshness
 from fieldlab.model import Batch
 from ingest.stores.base import DeadLetter
 
@@ -35,6 +36,7 @@ class Receiver:
         heard: when the newest response came, monotonic seconds.
         last_data: when the newest reading came, ns.
         gone: client handles whose node the server no longer has.
+        freshness: when each item was heard.
     """
 
     def __init__(self, name: str, url: str, signals: SignalMap, sink: Sink, counters: Counters) -> None:
@@ -48,10 +50,12 @@ class Receiver:
         self.heard = time.monotonic()
         self.last_data = 0
         self.gone: set[int] = set()
+        self.freshness = Freshness()
 
     def new_session(self) -> None:
         """A server that is asked again has not been silent yet."""
         self.gone.clear()
+        self.freshness.restart()
         self.heard = time.monotonic()
 
     def new_subscription(self) -> None:
@@ -147,6 +151,7 @@ class Receiver:
         status = columns.batch.status
         if status.any():
             self.gone.update(columns.batch.signal[(status == _NODE_GONE[0]) | (status == _NODE_GONE[1])].tolist())
+        self.freshness.note(columns)
         batch = self._signals.to_batch(columns)
         count.readings += len(batch)
         self.last_data = arrival

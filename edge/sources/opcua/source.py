@@ -13,7 +13,7 @@ from asyncua.ua import uaerrors
 
 from edge.sources.base import Sink, SourceContext, SourceStatus
 from edge.sources.opcua.browse_paths import Wildcards
-from edge.sources.opcua.config import OpcuaConfig, declared
+from edge.sources.opcua.config import OpcuaConfig, deadband_of, declared, sampling_of
 from edge.sources.opcua.counters import Counters
 from edge.sources.opcua.decode import UndecodableError, decode
 from edge.sources.opcua.held import Held, digest_of, held_path, read_held, save_held
@@ -22,7 +22,7 @@ from edge.sources.opcua.nodes import NodeAddress
 from edge.sources.opcua.receiver import Receiver, SubscriptionLostError
 from edge.sources.opcua.session import Acknowledgements
 from edge.sources.opcua.signals import SignalMap
-from edge.sources.opcua.subscription import Feed, read_namespaces, server_start
+from edge.sources.opcua.subscription import Feed, clock_offset, read_namespaces, server_start
 from fieldlab.errors import FieldlabError
 from fieldlab.model import Batch
 from fieldlab.model.status import BAD_NO_COMMUNICATION
@@ -65,6 +65,8 @@ class OpcuaSource:
         self._missing: dict[str, str] = {}
         self._started = ""
         self._days: dict[str, int] = {}
+        self._vain = 0  # connections since one was up that tried to go on
+        self._next_look = 0.0
         self._too_many = 0  # of sessions that are over
         self._warn_of_indices()
 
@@ -130,7 +132,7 @@ class OpcuaSource:
         self._receiver.new_session()
         held = self._held
         if (
-            held is None and not self._wild.patterns
+            held is None and not self._wild.patterns and self._vain < 2
         ):  # what a handle of an earlier run meant is not known with wildcards
             held = read_held(self._held_file, self._digest)
         link = await open_link(
@@ -146,11 +148,17 @@ class OpcuaSource:
             await self._expand(link)
             feed = Feed(link, self._config, self._declared)
             self._started = await server_start(link)
+            self._clock_offset = await clock_offset(link)
+            self._receiver.freshness.grow(len(self._declared))
+            self._vain += 1
+            if self._vain > 2:  # a session that can be resumed and yet gives nothing is worth no third try
+                self._held = held = None
             if held is None or not await self._go_on(link, feed, held):
                 acks.forget()
                 self._receiver.new_subscription()
                 await feed.start()
             self._feed = feed
+            self._vain = 0
             self._hold(link, feed)
             self._up(link, feed)
             await self._watch(link, feed)
@@ -230,6 +238,7 @@ class OpcuaSource:
         tick = min(feed.keep_alive / 2, 0.5)
         next_retry = time.monotonic() + self._config.retry_missing
         next_sign = 0.0
+        self._next_look = time.monotonic() + self._config.stale / 2
         while True:
             await gone(link, tick)
             now = time.monotonic()
@@ -242,6 +251,8 @@ class OpcuaSource:
                 raise SilentServerError(
                     f"{self._config.url} sent nothing for {now - self._receiver.heard:.1f} s, not even a keep-alive"
                 )
+            elif now >= self._next_look:
+                await self._look_for_stale(link, feed)
             if self._receiver.gone:
                 await feed.drop(self._receiver.gone)
                 self._receiver.gone.clear()
@@ -253,6 +264,33 @@ class OpcuaSource:
                     log.info("opcua_signal_back", source=self.name, signal=self._declared[handle].key.short)
                 self._note_missing(feed)
                 self._hold(link, feed)
+
+    async def _look_for_stale(self, link: Link, feed: Feed) -> None:
+        """Read the items that are silent; make those anew of which the server has another value than we do."""
+        config, fresh = self._config, self._receiver.freshness
+        self._next_look = time.monotonic() + config.stale / 2
+        limits = {
+            h: max(config.stale, 3 * sampling_of(config, s))
+            for h, s in enumerate(config.signal)
+            if deadband_of(config, s) is None
+        }
+        silent = fresh.silent(feed.items, limits)
+        if not silent:
+            return
+        heard = {h: fresh.since(h) for h in silent}
+        suspects = fresh.differing(await feed.read(silent))
+        if not suspects:
+            return
+        await gone(link, max(1.0, 3 * feed.interval))  # what changed just now is on its way
+        dead = [h for h in suspects if fresh.since(h) == heard[h]]
+        dead = fresh.differing(await feed.read(dead)) if dead else []
+        if dead:
+            signals = [self._declared[h].key.short for h in dead[:5]]
+            log.error("opcua_items_stale", source=self.name, url=config.url, count=len(dead), signals=signals)
+            await feed.renew(dead)
+            self._counters.recreated += len(dead)
+            self._note_missing(feed)
+            self._hold(link, feed)
 
     def _up(self, link: Link, feed: Feed) -> None:
         self._counters.reconnects += self._was_connected

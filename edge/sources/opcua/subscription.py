@@ -1,15 +1,21 @@
 """One subscription of one session, and its monitored items."""
 
+import datetime as dt
 import math
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from asyncua import ua
 from asyncua.ua import uaerrors
 from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.ua_binary import struct_to_binary
 
+from edge.sources.opcua.browse import read_limits, read_values
 from edge.sources.opcua.browse_paths import resolve_all
+from edge.sources.opcua.columns import Columns
 from edge.sources.opcua.config import DeclaredSignal, OpcuaConfig, deadband_of, queue_size, sampling_of
+from edge.sources.opcua.decode import decode
 from edge.sources.opcua.held import Held
 from edge.sources.opcua.link import Link
 from edge.sources.opcua.nodes import NodeAddress
@@ -17,6 +23,7 @@ from edge.sources.opcua.nodes import NodeAddress
 ITEMS_PER_CALL: Final = 1000
 NOTIFICATIONS_PER_PUBLISH: Final = 10_000
 _MAX_ITEMS_NODE: Final = ua.NodeId(ua.Int32(11714))  # OperationLimits.MaxMonitoredItemsPerCall, OPC 10000-5, 6.3.11
+_CURRENT_TIME: Final = ua.NodeId(ua.Int32(2258))  # Server.ServerStatus.CurrentTime
 _START_TIME: Final = ua.NodeId(ua.Int32(2257))  # Server.ServerStatus.StartTime
 _NAMESPACE_ARRAY: Final = ua.NodeId(ua.Int32(2255))
 
@@ -110,6 +117,30 @@ class Feed:
             params = ua.DeleteMonitoredItemsParameters(SubscriptionId=ua.UInt32(self.id), MonitoredItemIds=items)
             await self._link.session.delete_monitored_items(params)
 
+    async def renew(self, handles: Sequence[int]) -> None:
+        """Make items anew; the server then sends their values at once."""
+        items = [ua.UInt32(self._items.pop(h)) for h in handles if h in self._items]
+        params = ua.DeleteMonitoredItemsParameters(SubscriptionId=ua.UInt32(self.id), MonitoredItemIds=items)
+        await self._link.session.delete_monitored_items(params)
+        await self._create(list(handles))
+
+    async def read(self, handles: Sequence[int]) -> Columns:
+        """The values of items as the server has them now; those whose node is not found are left out."""
+        namespaces = await read_namespaces(self._link)
+        found = await resolve_all(self._link.session, namespaces, {h: self._addresses[h] for h in handles})
+        nodes = {h: node for h, node in found.items() if not isinstance(node, str)}
+        wanted = [(node, AttributeIds.Value) for node in nodes.values()]
+        values = await read_values(self._link.session, wanted, await read_limits(self._link.session))
+        response = ua.PublishResponse()
+        change = ua.DataChangeNotification()
+        change.MonitoredItems = [
+            ua.MonitoredItemNotification(ua.UInt32(h), v) for h, v in zip(nodes, values, strict=True)
+        ]
+        response.Parameters.NotificationMessage.NotificationData = [change]
+        columns = decode(struct_to_binary(response), 0).columns
+        assert columns is not None
+        return columns
+
     async def stay_alive(self) -> None:
         """Any call that names the subscription keeps it alive while we ask for nothing (OPC 10000-4, 5.14.1.2).
 
@@ -196,6 +227,17 @@ async def server_start(link: Link) -> str:
         return str(await link.client.get_node(_START_TIME).read_value())
     except (uaerrors.UaError, TimeoutError):
         return ""
+
+
+async def clock_offset(link: Link) -> float | None:
+    """Seconds by which the server's clock is ahead of ours, to half the time that asking takes; None if it has none."""
+    asked = time.time()
+    try:
+        theirs = await link.client.get_node(_CURRENT_TIME).read_value()
+    except (uaerrors.UaError, TimeoutError):
+        return None
+    middle = (asked + time.time()) / 2
+    return float(theirs.timestamp()) - middle if isinstance(theirs, dt.datetime) else None
 
 
 async def items_per_call(link: Link) -> int:

@@ -195,6 +195,7 @@ class Interop:
 
     def subscriptions(self, source: "Running") -> list[dict[str, Any]]:
         """What the server says of the subscription of `source`; empty if no session has it."""
+        assert isinstance(source.opcua, OpcuaSource)
         feed = source.opcua._feed
         found = self.ask("subscriptions")["subscriptions"]
         return [s for s in found if feed is not None and s["id"] == feed.id]
