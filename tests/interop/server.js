@@ -108,6 +108,28 @@ const commands = {
     namespace.deleteNode(variables[name].nodeId);
     delete variables[name];
   },
+  // The server forgets to look at a variable, and says nothing of it: what a stale subscription is.
+  stall({ name }) {
+    let stalled = 0;
+    for (const session of Object.values(server.engine._sessions)) {
+      for (const subscription of session.publishEngine.subscriptions) {
+        for (const item of subscription.monitoredItems.values()) {
+          if (item.node && item.node.nodeId.value === name) {
+            item.setMonitoringMode(opcua.MonitoringMode.Disabled);
+            stalled += 1;
+          }
+        }
+      }
+    }
+    return { stalled };
+  },
+  // Ends the session of the subscription `id`, or that subscription.
+  async trouble({ id, what }) {
+    const sessions = Object.values(server.engine._sessions);
+    const session = sessions.find((s) => s.publishEngine.subscriptions.some((one) => one.id === id));
+    if (what === "session") server.engine.closeSession(session.authenticationToken, true, "Terminated");
+    if (what === "subscription") await session.deleteSubscription(id);
+  },
   produced() {
     return { produced };
   },
@@ -198,6 +220,7 @@ async function main() {
   folder = namespace.addFolder(addressSpace.rootFolder.objects, { browseName: "Machine" });
   for (const [name, what] of Object.entries(options.variables || {})) add(name, what);
   for (const what of options.instances || []) commands.instantiate(what);
+  if (options.publishLimit) server.on("create_session", (session) => (session.publishEngine.maxPublishRequestInQueue = options.publishLimit));
   await server.start();
   console.log(JSON.stringify({ ready: true, uri: URI, namespaces: addressSpace.getNamespaceArray().map((n) => n.namespaceUri) }));
   let text = "";

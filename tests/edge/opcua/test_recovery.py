@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 from collections import Counter
 from typing import Any
 
@@ -145,6 +146,56 @@ def test_a_node_that_vanishes_and_returns(gentle: Any, sink: Any, wait_until: An
     server.ask("add", name="a", type="Double", value=9)
     wait_until(lambda: sink.readings("a")[-1].value == 9, what="the node is back")
     assert source.status.missing == {}
+
+
+def test_an_item_that_the_server_forgot_is_made_anew(
+    shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+) -> None:
+    server = shared(
+        {**VARIABLES, "still": {"type": "Double", "value": 4}, "array": {"type": "Double", "value": [1, 2]}}
+    )
+    source = run_source(table(server, ["a", "b", "still", "array"], stale="1s"), sink)
+    wait_until(lambda: len(sink.readings()) == 5)
+    assert server.ask("stall", name="a")["stalled"] == server.ask("stall", name="b")["stalled"] == 1
+    server.ask("set", name="a", type="Double", value=2)
+    server.ask("set", name="b", type="String", value="y")
+    # Keep-alives go on. Within 1.5 times `stale` and a second to make sure, plus what a slow machine needs.
+    wait_until(lambda: sink.readings("a")[-1].value == 2, 10, "the value that was held back")
+    wait_until(lambda: sink.readings("b")[-1].value == "y")
+    server.ask("set", name="a", type="Double", value=3)
+    wait_until(lambda: sink.readings("a")[-1].value == 3)
+    assert source.status.counters["recreated"] == 2, "and not those that are silent because nothing changes"
+    assert source.status.counters["reconnects"] == 0
+    assert abs(source.status.counters["clock_offset_ms"]) < 1000
+
+
+@pytest.mark.parametrize("what", ["session", "subscription"])
+def test_a_session_or_subscription_that_the_server_ended(
+    gentle: Any, sink: Any, wait_until: Any, record_property: Any, what: str
+) -> None:
+    server, source = gentle
+    ended = time.monotonic()
+    server.server.ask("trouble", id=source.source._feed.id, what=what)
+    wait_until(lambda: source.status.counters["reconnects"] == 1, 10, "a new session")
+    server.ask("set", name="a", type="Double", value=8)
+    wait_until(lambda: sink.readings("a")[-1].value == 8)
+    record_property("recovery_s", round(time.monotonic() - ended, 2))
+    assert time.monotonic() - ended < 10  # 1 to 2 s here, of which 0.25 to 0.5 are the pause before the first try
+    assert source.status.error == ""
+
+
+def test_fewer_publish_requests_where_the_server_keeps_few(
+    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+) -> None:
+    server = interop(variables=VARIABLES, publishLimit=2)
+    source = run_source(table(server, ["a"]), sink)
+    wait_until(lambda: sink.readings("a"))
+    for i in range(10):
+        server.ask("set", name="a", type="Double", value=100 + i)
+        wait_until(lambda i=i: sink.readings("a")[-1].value == 100 + i)
+    wait_until(lambda: source.status.counters["too_many_publish_requests"] >= 1)
+    assert source.status.counters["reconnects"] == 0
+    assert source.status.counters["gaps"] == 0
 
 
 def test_a_stop_keeps_session_and_subscription_on_the_server(one: Any, wait_until: Any) -> None:
