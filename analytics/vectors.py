@@ -78,6 +78,7 @@ class VectorRunner:
         self.keys: list[SignalKey] = []
         self.feeders: list[str] = []
         self.channel: dict[SignalKey, int] = {}
+        self.limits: list[Limits | None] = []  # frozen limits of each channel: those of its machine
         self._out = outlet
         self._kind = make_vector_kind(config)
         self._rate = 1.0 / (config.design_arl0 or SHEWHART_ARL0)
@@ -85,11 +86,6 @@ class VectorRunner:
         self._models: list[FrozenModel | None] = []
         self._values: list[Floats] = []  # baseline so far of each group: (baseline, columns), empty once frozen
         self._where: list[tuple[int, int]] = []  # channel → group, column
-
-    @property
-    def limits(self) -> list[Limits | None]:
-        """Frozen limits of each channel: those of its machine."""
-        return [self._groups[g].limits for g, _ in self._where]
 
     def add(self, key: SignalKey, feeder: str) -> int:
         """The channel of a signal. A signal that is new after the freeze is not used; another feeder starts afresh."""
@@ -104,12 +100,14 @@ class VectorRunner:
             group.open, group.inside, group.point = False, 0, -(2**62)
             self._models[g] = None
             self._values[g] = np.full((self.config.baseline, len(group.names)), np.nan)
+            self._tell_limits()
         if channel is None:
             channel = self.channel[key] = len(self.keys)
             self.keys.append(key)
             self.feeders.append(feeder)
             self._where.append((g, len(group.names)))
             group.names.append(key.name)
+            self.limits.append(group.limits)
             if self._models[g] is None:
                 before = self._values[g]
                 self._values[g] = np.column_stack([before, np.full(len(before), np.nan)])
@@ -263,6 +261,7 @@ class VectorRunner:
             version=1, center=found.center, ucl=float(frozen.limits[0]) if single else 1.0, lcl=0.0,
             sigma=found.spread, n=n, time=time, note=note,
         )  # fmt: skip
+        self._tell_limits()
         self._models[g], self._values[g] = frozen, np.zeros((0, len(group.names)))
         group.cause, group.learned = "", 0
 
@@ -278,6 +277,9 @@ class VectorRunner:
             statistic=why.figure, limit=why.bound, detail=f"limits are not frozen, learning goes on: {why.words}",
         )  # fmt: skip
         self._out.emit(group.key, time, self._out.book.raise_(finding, remember=False))
+
+    def _tell_limits(self) -> None:
+        self.limits = [self._groups[g].limits for g, _ in self._where]
 
     # --- saving ---
 
@@ -299,6 +301,7 @@ class VectorRunner:
         self.feeders = list(saved["feeders"])
         self._where = [(g, column) for g, column in saved["where"]]
         self._groups = [msgspec.convert(g, _Group) for g in saved["groups"]]
+        self._tell_limits()
         self._models = [FrozenModel.load(self._kind, m) if m else None for m in saved["models"]]
         self._values = []
         for group, packed, model in zip(self._groups, saved["values"], self._models, strict=True):
