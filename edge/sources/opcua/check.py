@@ -9,9 +9,10 @@ from asyncua.ua import uaerrors
 from asyncua.ua.attribute_ids import AttributeIds
 
 from edge.sources.base import CheckLine, SourceContext
+from edge.sources.opcua.browse import read_limits, read_values
 from edge.sources.opcua.browse_paths import Wildcards, resolve_all
 from edge.sources.opcua.certificates import EXPIRY_WARN_DAYS, days_left
-from edge.sources.opcua.config import DeclaredSignal, OpcuaConfig, declared
+from edge.sources.opcua.config import DeclaredSignal, OpcuaConfig, declared, sampling_of
 from edge.sources.opcua.link import Link, open_link, reason
 from edge.sources.opcua.nodes import NodeAddress
 from edge.sources.opcua.security import read_user
@@ -47,12 +48,13 @@ async def check_source(config: OpcuaConfig, context: SourceContext) -> list[Chec
     try:
         wild = Wildcards(config)
         config = await wild.expand(link.session, await read_namespaces(link))
+        rates = _round if config.mode == "poll" else _rates
         return [
             *_patterns(wild, context.name),
             *_security(link, config, context.name),
             await _clock(link, context.name),
             await _limits(link, config, context.name),
-            *_without_repeats([*await _signals(link, config, context), *await _rates(link, config, context)]),
+            *_without_repeats([*await _signals(link, config, context), *await rates(link, config, context)]),
         ]
     except (uaerrors.UaError, OSError, TimeoutError) as e:
         return [CheckLine(level="fail", subject=context.name, text=reason(e, config))]
@@ -129,6 +131,27 @@ async def _limits(link: Link, config: OpcuaConfig, name: str) -> CheckLine:
     said = ", ".join(f"{what} {limit or 'unlimited'}" for what, limit in data.items()) or "none told"
     text = f"{len(config.signal)} signals in calls of {await items_per_call(link)}; limits of the server: {said}"
     return CheckLine(level="ok", subject=name, text=text, data=data)
+
+
+async def _round(link: Link, config: OpcuaConfig, context: SourceContext) -> list[CheckLine]:
+    """One round of polling shows whether the server keeps up."""
+    namespaces = await read_namespaces(link)
+    addresses = {i: NodeAddress.parse(signal.node, signal.start) for i, signal in enumerate(config.signal)}
+    found = (await resolve_all(link.session, namespaces, addresses)).items()
+    limits = await read_limits(link.session)
+    wanted = [(node, AttributeIds.Value) for _, node in found if not isinstance(node, str)]
+    if not wanted:
+        return []
+    before = time.monotonic()
+    await read_values(link.session, wanted, limits)
+    took = time.monotonic() - before
+    asked = min(sampling_of(config, config.signal[i]) for i, node in found if not isinstance(node, str))
+    data = {"round": took, "sampling": asked, "signals": len(wanted), "expected_rate": len(wanted) / max(asked, took)}
+    text = f"a round of {len(wanted)} signals took {took:.3f} s in calls of {limits.read}; what happens between two "
+    text += "rounds is not seen"
+    if took > asked:
+        text += f". That is longer than `sampling` ({asked:g} s): make it longer, or read fewer signals"
+    return [CheckLine(level="warn" if took > asked else "ok", subject=context.name, text=text, data=data)]
 
 
 async def _rates(link: Link, config: OpcuaConfig, context: SourceContext) -> list[CheckLine]:

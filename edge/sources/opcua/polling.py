@@ -16,16 +16,15 @@ import numpy as np
 import structlog
 from asyncua import ua
 from asyncua.ua import uaerrors
-from asyncua.ua.attribute_ids import AttributeIds
-from asyncua.ua.ua_binary import struct_to_binary
 
 from edge.sources.base import Sink, SourceContext, SourceStatus
-from edge.sources.opcua.browse import CallLimits, in_batches, read_limits, read_namespaces, read_values
+from edge.sources.opcua.browse import CallLimits, in_batches, read_limits, read_namespaces
 from edge.sources.opcua.browse_paths import Wildcards, resolve_all
 from edge.sources.opcua.config import OpcuaConfig, declared, sampling_of
 from edge.sources.opcua.counters import Counters
 from edge.sources.opcua.link import Link, open_link, reason
 from edge.sources.opcua.nodes import NodeAddress
+from edge.sources.opcua.polling_wire import as_notification, read_encoded, status_of
 from edge.sources.opcua.receiver import Receiver
 from edge.sources.opcua.session import Receipt
 from edge.sources.opcua.signals import SignalMap
@@ -57,7 +56,7 @@ class PollingSource:
         self._counters = Counters()
         self._receiver = Receiver(context.name, config.url, self._signals, sink, self._counters)
         self._sequence = itertools.count(1)
-        self._seen: dict[int, tuple[Any, int, Any]] = {}
+        self._seen: dict[int, bytes] = {}
         self._waiting: set[asyncio.Future[Any]] = set()
         self._nodes: dict[int, ua.NodeId] = {}
         self._registered: dict[int, ua.NodeId] = {}
@@ -194,13 +193,15 @@ class PollingSource:
             await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
 
     async def _read(self, link: Link, handles: list[int]) -> None:
-        wanted = [(self._registered[handle], AttributeIds.Value) for handle in handles]
-        values = await read_values(link.session, wanted, self._limits)
+        values = await in_batches(
+            [self._registered[handle] for handle in handles],
+            self._limits.read,
+            lambda part: read_encoded(link.session, part),
+        )
         self._reads += 1
         items = []
         for handle, value in zip(handles, values, strict=True):
-            status = value.StatusCode.value if value.StatusCode is not None else 0
-            if status in _GONE:
+            if status_of(value) in _GONE:
                 self._gone.add(handle)
                 self._miss(handle, f"the server has no node {self._nodes[handle].to_string()}")
                 if handle not in self._seen:
@@ -209,22 +210,13 @@ class PollingSource:
                 self._gone.discard(handle)
                 self._missing.pop(self._short(handle), None)
                 log.info("opcua_signal_back", source=self.name, signal=self._short(handle))
-            mark = (value.SourceTimestamp, status, value.Value.Value if value.Value is not None else None)
-            if self._seen.get(handle) == mark:
+            if self._seen.get(handle) == value:
                 self._unchanged += 1
                 continue
-            self._seen[handle] = mark
-            items.append(ua.MonitoredItemNotification(ua.UInt32(handle), value))
+            self._seen[handle] = value
+            items.append((handle, value))
         if items:
-            self._keep(self._receiver.receive(self._as_notification(items)))
-
-    def _as_notification(self, items: list[ua.MonitoredItemNotification]) -> bytes:
-        """The bytes of a PublishResponse with these values."""
-        response: Any = ua.PublishResponse()
-        response.Parameters.NotificationMessage.SequenceNumber = next(self._sequence)
-        response.Parameters.NotificationMessage.NotificationData = [ua.DataChangeNotification(MonitoredItems=items)]
-        body: bytes = struct_to_binary(response)
-        return body
+            self._keep(self._receiver.receive(as_notification(next(self._sequence), items)))
 
     def _keep(self, receipt: Receipt | None) -> None:
         if receipt is None or receipt.kept is None:

@@ -1,7 +1,9 @@
 """`mode = "poll"`: values by Read, in batches, without a subscription."""
 
+import asyncio
 from typing import Any
 
+from edge.sources.opcua import KIND
 from edge.sources.opcua.config import declared
 
 BAD_NO_COMMUNICATION = 0x80310000
@@ -34,6 +36,15 @@ def test_values_are_read_and_a_subscription_is_never_made(
     server.ask("add", name="absent", type="Double", value=9.0)
     wait_until(lambda: sink.readings("absent"), what="it is found when it comes")
     assert source.status.missing == {}
+
+
+def test_check_makes_no_subscription(shared: Any, table: Any, context: Any) -> None:
+    server = shared({"a": {"type": "Double", "value": 1.0}})
+    lines = asyncio.run(KIND.check(table(server, ["a"], mode="poll", sampling="5s"), context))
+    assert [line.level for line in lines if "a round of 1 signals" in line.text] == ["ok"]
+    assert not any("publishes" in line.text for line in lines)
+    slow = asyncio.run(KIND.check(table(server, ["a"], mode="poll", sampling="0ms"), context))
+    assert [line.level for line in slow if "a round of 1 signals" in line.text] == ["warn"]
 
 
 def test_a_restart_of_the_server(interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any) -> None:
