@@ -8,6 +8,7 @@ subscribers.py latency-GATHER URL N CA
 import asyncio
 import gc
 import json
+import os
 import sys
 import tempfile
 import time
@@ -100,7 +101,7 @@ def ours(url: str, count: int, ca: str, *, journal: bool, gather: float | None =
         extra: dict[str, Any] = {"ca_file": Path(ca)} if ca else {}
         if gather is not None:
             extra["gather"] = Duration(gather)
-        config = MqttConfig(url=url, client_id="benchmark", session_expiry=Duration(60), **extra)
+        config = MqttConfig(url=url, client_id=f"benchmark-{os.getpid()}", session_expiry=Duration(1), **extra)
         context = SourceContext(name="mqtt-0", agent="b", index=0, site="s", area="a", line="l", data=data)
         source = KIND.create(config, context, sink)
 

@@ -37,11 +37,13 @@ SEEDS = [
         {"value": [1, 2], "ts": [NOW // 10**6 - 1, NOW // 10**6], "status": 0},
         {"value": [1.5, 2.5], "ts": [NOW - 1, NOW], "status": 1073741824},
         {"value": [1.5, None, "x", True, 2**60], "ts": [NOW - 4, NOW - 3, NOW - 2, NOW - 1, NOW], "status": [0] * 5},
-        {"value": 1.5, "unit": "°C", "ts": S},
+        {"value": [1, 2**53 + 1], "ts": [NOW // 10**6 - 1, NOW // 10**6]},
+        {"value": [1.0, 2.5], "ts": [NOW / 1e9 - 1, NOW]},
         {"data": {"a": 1, "b": {"c": [1, 2]}}, "temps": {"tool0": {"actual": 210.5, "target": 215}}, "ts": S},
         21.5,
     )
 ]
+SEEDS += [b'{"value": 1.5, "ts": %d, "unit": "\xc2\xb0C"}' % NOW, b'{"value": 1.5, "unit": "\xb0C"}']
 TOKENS = [
     *(b"NaN", b"-Infinity", b"1e999", b"-1e-999", b"1" + b"0" * 400, b"9223372036854775808", b"-0.0", b"1e17"),
     *(b"[" * 3000, b'{"a":' * 300, b"]", b"}", b'"', b"\\ud800", b"\xff", b"\xc3", b"\x00", b"\n", b",", b":", b"null"),
