@@ -35,7 +35,7 @@ _READINGS = timeseries(
 
 _NEWEST = table(
     "Newest readings",
-    "The newest reading of each signal in the shown time, with its OPC UA status (empty is Good).",
+    "The newest number of each signal in the shown time; texts are in the list below.",
     Query(
         influxql=select(
             'last("value") AS "value"', "telemetry", where=_SIGNALS, group=tags("machine", "signal"), tail=""

@@ -6,8 +6,8 @@ from deploy.grafana.builder.influxql import MACHINES, select, tags
 from deploy.grafana.builder.panels import AMBER, GREEN, RED, VERDICTS, table, timeseries
 from deploy.grafana.builder.parts import Board, Query, Threshold, Variable
 
-_ID = f'{MACHINES} AND "id" =~ /${{part:raw}}/'
-_ID_OR_OTHER = f'{MACHINES} AND ("id" =~ /${{part:raw}}/ OR "other" =~ /${{part:raw}}/)'
+_ID = f'{MACHINES} AND "id" =~ /.*${{part:regex}}/'
+_ID_OR_OTHER = f'{MACHINES} AND ("id" =~ /.*${{part:regex}}/ OR "other" =~ /.*${{part:regex}}/)'
 _LINKS = (from_row("Only this part", PARTS, "id", part="id"), from_row("The machine", MACHINE, "machine"))
 
 _VERDICTS = table(
@@ -120,7 +120,7 @@ BOARD = Board(
     uid=PARTS,
     title="Parts",
     description="What was made: verdicts with their reasons, and the genealogy of each part.",
-    variables=(*place(), Variable(name="part", label="Part (id, tool or lot; a regular expression)")),
+    variables=(*place(), Variable(name="part", label="Part, tool or lot (or a piece of its name)")),
     bands=(
         (MADE, NOT_PASSED, yield_()),
         (_SUSPECT,),

@@ -133,9 +133,9 @@ def _variable(variable: Variable) -> Json:
     if not variable.query:
         return common | {
             "type": "textbox",
-            "query": ".*",
-            "current": {"text": ".*", "value": ".*"},
-            "options": [{"text": ".*", "value": ".*", "selected": True}],
+            "query": "",
+            "current": {"text": "", "value": ""},
+            "options": [{"text": "", "value": "", "selected": True}],
         }
     made = common | {
         "type": "query",

@@ -20,6 +20,11 @@ STATES = (
 )
 """Colours of machine states; others get one of Grafana's palette."""
 
+_HIDDEN: Json = {
+    "custom.hidden": True,  # up to Grafana 11
+    "custom.hideFrom": {"viz": True, "legend": False, "tooltip": False},  # from 12 on
+}
+
 VERDICTS = (("pass", GREEN), ("suspect", AMBER), ("fail", RED))
 FINDINGS = (("raised", RED), ("acknowledged", AMBER), ("shelved", BLUE), ("cleared", GREEN))
 
@@ -71,18 +76,15 @@ def timeseries(title: str, description: str, *queries: Query, bars: bool = False
 
 
 def table(title: str, description: str, *queries: Query, **more: Any) -> Panel:
-    """Rows. `colored` names the columns whose cells are coloured by the mappings; `hidden` the columns to leave out."""
+    """Rows. `colored` names the columns whose cells are coloured by the mappings, `hidden` those that are not shown."""
     hidden = more.pop("hidden", ())
     overrides: dict[str, Json] = dict(more.pop("overrides", {}))
     for name in more.pop("colored", ()):
         overrides[name] = overrides.get(name, {}) | {
             "custom.cellOptions": {"type": "color-background", "mode": "basic"}
         }
-    transformations = tuple(more.pop("transformations", ()))
-    if hidden:
-        transformations += (
-            ("organize", {"excludeByName": dict.fromkeys(hidden, True), "indexByName": {}, "renameByName": {}}),
-        )
+    for name in hidden:  # not taken out by a transformation: links need them
+        overrides[name] = overrides.get(name, {}) | _HIDDEN
     return Panel(
         kind="table",
         title=title,
@@ -91,7 +93,6 @@ def table(title: str, description: str, *queries: Query, **more: Any) -> Panel:
         options={"showHeader": True, "cellHeight": "sm", "frameIndex": 0, "enablePagination": True},
         custom={"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False, "filterable": True},
         overrides=overrides,
-        transformations=transformations,
         **more,
     )
 
