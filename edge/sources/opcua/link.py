@@ -42,6 +42,10 @@ class SessionClient(Client):
         self._policy_ids = list(policies)
 
 
+class NotResumedError(ConnectionError):
+    """The server broke off, or said nothing, when it was to resume a session."""
+
+
 class Link:
     """An open connection.
 
@@ -223,6 +227,8 @@ async def _resume(
         session.reset_authentication_token()
         client.go_on_with(None, ())
         return False
+    except (OSError, TimeoutError) as e:
+        raise NotResumedError(f"no answer to the activation of an earlier session: {e or type(e).__name__}") from e
     return True
 
 

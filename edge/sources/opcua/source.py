@@ -17,7 +17,7 @@ from edge.sources.opcua.config import OpcuaConfig, deadband_of, declared, sampli
 from edge.sources.opcua.counters import Counters
 from edge.sources.opcua.decode import UndecodableError, decode
 from edge.sources.opcua.held import Held, digest_of, held_path, read_held, save_held
-from edge.sources.opcua.link import Link, gone, open_link, reason
+from edge.sources.opcua.link import Link, NotResumedError, gone, open_link, reason
 from edge.sources.opcua.nodes import NodeAddress
 from edge.sources.opcua.receiver import Receiver, SubscriptionLostError
 from edge.sources.opcua.session import Acknowledgements
@@ -32,6 +32,7 @@ log = structlog.get_logger()
 FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 10.0
 _CLOSE_WITHIN: Final = 2.0
+_VAIN: Final = 2  # a session that could be resumed and yet gives nothing is worth no third try
 _SILENT: Final = 3  # keep-alive intervals without a word
 
 
@@ -132,17 +133,23 @@ class OpcuaSource:
         self._receiver.new_session()
         held = self._held
         if (
-            held is None and not self._wild.patterns and self._vain < 2
+            held is None and not self._wild.patterns and self._vain < _VAIN
         ):  # what a handle of an earlier run meant is not known with wildcards
             held = read_held(self._held_file, self._digest)
-        link = await open_link(
-            self._config,
-            self._context,
-            self._receiver.receive,
-            acknowledgements=acks,
-            gaps=self._receiver,
-            held=held,
-        )
+        if self._vain >= _VAIN:
+            self._held = held = None
+        try:
+            link = await open_link(
+                self._config,
+                self._context,
+                self._receiver.receive,
+                acknowledgements=acks,
+                gaps=self._receiver,
+                held=held,
+            )
+        except NotResumedError:
+            self._vain += 1
+            raise
         self._link = link
         try:
             await self._expand(link)
@@ -151,8 +158,6 @@ class OpcuaSource:
             self._clock_offset = await clock_offset(link)
             self._receiver.freshness.grow(len(self._declared))
             self._vain += 1
-            if self._vain > 2:  # a session that can be resumed and yet gives nothing is worth no third try
-                self._held = held = None
             if held is None or not await self._go_on(link, feed, held):
                 acks.forget()
                 self._receiver.new_subscription()
