@@ -117,6 +117,7 @@ class PollingSource:
             self._declared = declared(self._config, self._context)
             self._signals.grow(self._declared)
             self._limits = await read_limits(link.session)
+            self._registered.clear()  # they were of the session before
             await self._find(link, list(range(len(self._declared))))
             self._counters.reconnects += self._was_connected
             self._connected = self._was_connected = True
@@ -133,6 +134,7 @@ class PollingSource:
         namespaces = await read_namespaces(link.session)
         addresses = {h: NodeAddress.parse(self._config.signal[h].node, self._config.signal[h].start) for h in handles}
         found = await resolve_all(link.session, namespaces, addresses)
+        before = self._nodes
         self._nodes = {h: node for h, node in found.items() if not isinstance(node, str)}
         why = {h: text for h, text in found.items() if isinstance(text, str)}
         self._gone &= set(self._nodes)
@@ -140,17 +142,19 @@ class PollingSource:
         self._missing = {name: text for name, text in self._missing.items() if name in kept} | self._wild.wrong
         for handle, text in why.items():
             self._miss(handle, text)
-        order = list(self._nodes)
+        self._registered = {
+            h: n for h, n in self._registered.items() if h in self._nodes and before.get(h) == self._nodes[h]
+        }
+        order = [h for h in self._nodes if h not in self._registered]  # once each: a server keeps what is registered
+        plain = [self._nodes[h] for h in order]
         try:
-            registered = await in_batches(
-                [self._nodes[h] for h in order], self._limits.register, link.session.register_nodes
-            )
+            registered = await in_batches(plain, self._limits.register, link.session.register_nodes)
         except uaerrors.UaError as e:
             log.info(
                 "opcua_not_registered", source=self.name, reason=type(e).__name__, what="nodes are read as they are"
             )
-            registered = [self._nodes[h] for h in order]
-        self._registered = dict(zip(order, registered, strict=True))
+            registered = plain
+        self._registered.update(zip(order, registered, strict=True))
 
     def _short(self, handle: int) -> str:
         return self._declared[handle].key.short
