@@ -46,20 +46,13 @@ class Rows:
         times = np.concatenate(self._time) if self._time else np.zeros(0, np.int64)
         order = np.argsort(times, kind="stable")
         alarm = np.zeros(len(times), bool)
-        best = np.full(len(times), -np.inf)  # how near the chart's nearest channel is to its limit; 1 is on it
-        chosen = np.full((len(times), 2), -1, np.intp)  # which judgement that is
+        chosen = np.full((len(times), 2), -1, np.intp)  # the judgement nearest to its limit, of the chart that is shown
         for number, seen in enumerate(self._by_chart()):
-            first, last = np.searchsorted(times, _starts(seen), sorter=order), seen.last
-            behind = np.searchsorted(times, last, side="right", sorter=order)
-            mine = seen.chart == self._chart
-            near = _nearness(seen)
-            for i in np.flatnonzero(behind > first).tolist():
-                rows = order[first[i] : behind[i]]
-                alarm[rows] |= seen.violation[i] > 0
-                if mine:
-                    better = rows[near[i] > best[rows]]
-                    best[better] = near[i]
-                    chosen[better] = number, i
+            row, entry = _rows_of(seen, times, order)
+            alarm[row[seen.violation[entry] > 0]] = True
+            if seen.chart == self._chart:
+                nearest = np.lexsort((-entry, _nearness(seen)[entry], row))  # of each row, the last one counts
+                chosen[row[nearest], 0], chosen[row[nearest], 1] = number, entry[nearest]
         self._write(file, alarm, chosen)
         return int(np.count_nonzero(alarm))
 
@@ -97,6 +90,17 @@ def _joined(seen: list[Seen]) -> Seen:
         violation=column("violation"),
         contributors=[who for s in seen for who in s.contributors],
     )
+
+
+def _rows_of(
+    seen: Seen, times: NDArray[np.int64], order: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which row, and which judgement, for every row that a judgement stands for."""
+    first = np.searchsorted(times, _starts(seen), sorter=order)
+    count = np.maximum(np.searchsorted(times, seen.last, side="right", sorter=order) - first, 0)
+    entry = np.repeat(np.arange(len(count)), count)
+    within = np.arange(len(entry)) - np.repeat(np.cumsum(count) - count, count)
+    return order[first[entry] + within], entry
 
 
 def _starts(seen: Seen) -> NDArray[np.int64]:
