@@ -21,7 +21,7 @@ _OPEN = stat(
 
 _REPORTING = stat(
     "Machines reporting",
-    "Machines with a reading in the last two minutes. Fewer than expected: see the board Data trust.",
+    "Machines with a reading in the last five minutes. Fewer than expected: see the board Data trust.",
     Query(
         influxql=select(
             'count("newest") AS "machines"',
@@ -29,12 +29,12 @@ _REPORTING = stat(
                 select(
                     'last("value") AS "newest"',
                     "telemetry",
-                    where=f"time > now() - 2m AND {MACHINES}",
+                    where=f"time > now() - 5m AND {MACHINES}",
                     group=tags(*PLACE),
                     timed=False,
                 )
             ),
-            where="time > now() - 2m",
+            where="time > now() - 5m",
             timed=False,
         ),
         columns=("machines",),
