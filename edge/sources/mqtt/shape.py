@@ -6,7 +6,7 @@ Arrays of them too. What does not fit (a status in words, a path into an array) 
 import contextlib
 from array import array
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import accumulate
 from operator import attrgetter
 from typing import Any
 
@@ -116,16 +116,17 @@ class Shape:
         status = self._statuses(found)
         if status is None or not _are_text(payloads[:n]):
             return -1
-        numbers = array("d", list(chain.from_iterable(values)))
+        numbers = _flat("d", values)
         column = np.frombuffer(numbers)
         if column.max() >= _EXACT or column.min() <= -_EXACT:
             return -1  # a whole number that a float cannot hold
         try:
-            ns = column_to_ns(array(kind, list(chain.from_iterable(times))), arrival)
+            raw = _flat(kind, times)
+            if kind == "d" and np.frombuffer(raw).max() >= _NANOSECONDS:
+                return -1  # one of them may have been a whole number, which is exact
+            ns = column_to_ns(raw, arrival)
         except (TimeError, MixedUnitsError, OverflowError):
             return -1
-        if kind == "d" and max(map(max, times)) >= _NANOSECONDS:
-            return -1  # one of them may have been a whole number, which is exact
         of = array("I", np.repeat(np.array(signals[:n], np.uint32), lengths).tobytes())
         codes: Sequence[int] | int = (
             status if isinstance(status, int) else np.repeat(np.array(status, np.uint32), lengths).tolist()
@@ -150,6 +151,14 @@ def _decode(decode: Any, payloads: list[bytes]) -> list[Any]:
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found.extend(map(decode, payloads))  # keeps those before the first that does not fit
     return found
+
+
+def _flat(kind: str, lists: list[list[Any]]) -> "array[Any]":
+    """All numbers of all lists, in one column."""
+    column: array[Any] = array(kind)
+    for each in lists:
+        column.fromlist(each)
+    return column
 
 
 def _are_text(payloads: list[bytes]) -> bool:
