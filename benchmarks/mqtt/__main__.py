@@ -154,7 +154,7 @@ def main() -> None:
                 result["single"] = compare(names, port, port, count, 1, "", rounds)
             if only in (None, "arrays"):
                 few = ("ours-journal", "ours-null", "paho-json")
-                result["arrays_of_100"] = compare(few, port, port, max(count // 10, 1), 100, "", rounds)
+                result["arrays_of_100"] = compare(few, port, port, max(count // 3, 1), 100, "", rounds)
             if only in (None, "tls") and not arguments.no_tls:
                 ca = str(folder / "ca.pem")
                 result["tls"] = compare(names, tls_port, port, count, 1, ca, rounds)
