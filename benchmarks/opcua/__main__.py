@@ -74,14 +74,15 @@ def measure(load: str, arguments: argparse.Namespace) -> dict[str, Any]:
     costs: dict[str, list[float]] = {name: [] for name in CLIENTS}
     rates: dict[str, list[float]] = {name: [] for name in CLIENTS}
     interval = 1000 / arguments.rate
-    with feeder(arguments.items, arguments.rate, load) as url:
-        for _ in range(arguments.rounds):
-            for name in CLIENTS:
+    for _ in range(arguments.rounds):
+        for name in CLIENTS:
+            # A server of its own for each: what one client leaves there must not cost the next.
+            with feeder(arguments.items, arguments.rate, load) as url:
                 found = client(name, url, arguments.items, arguments.seconds, interval)
-                if not found["values"]:
-                    raise SystemExit(f"{name} received nothing of the {load} load")
-                costs[name].append(found["cpu_s"] / found["values"] * 1e6)
-                rates[name].append(found["values"] / found["seconds"])
+            if not found["values"]:
+                raise SystemExit(f"{name} received nothing of the {load} load")
+            costs[name].append(found["cpu_s"] / found["values"] * 1e6)
+            rates[name].append(found["values"] / found["seconds"])
     cost = {name: statistics.median(list_) for name, list_ in costs.items()}
     return {
         "cpu_s_per_million": {name: round(c, 2) for name, c in cost.items()},

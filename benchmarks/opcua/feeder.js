@@ -46,5 +46,7 @@ function value(type, tick) {
             node.setValueFromSource(new Variant({ dataType: DataType[type], value: value(type, tick) }), bad ? StatusCodes.BadSensorFailure : StatusCodes.Good, now);
         });
     }, 1000 / rate);
-    console.log("ready");
+    process.stdout.write("ready\n", () => {
+        process.stdout.write = () => true; // nobody reads on: a full pipe would stop the server
+    });
 })();

@@ -141,6 +141,8 @@ def kept(value: Any, status: Any) -> Any:
         return float(value.value), status
     if isinstance(value, ua.LocalizedText):
         return value.Text or "", status
+    if isinstance(value, ua.XmlElement):
+        return value.Value or "", status
     if isinstance(value, ua.QualifiedName):
         return value.Name or "", status
     return (str(value) if isinstance(value, uuid.UUID) else value), status
