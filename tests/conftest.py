@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 import pytest
+import structlog
 
 _LOOPBACK = "127.0.0.1"
 _SBIN = ("/usr/sbin", "/usr/local/sbin", "/sbin")  # where Debian keeps servers; not on everybody's PATH
@@ -285,6 +286,13 @@ class VictoriaMetrics(Server):
         with _DIRECT.open(self.url + path, timeout=30) as answer:
             body: bytes = answer.read()
         return body
+
+
+@pytest.fixture(autouse=True)
+def _logging_of_its_own() -> Iterator[None]:
+    """A command that runs inside a test sets up logging: the next test starts afresh."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

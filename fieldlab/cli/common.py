@@ -1,13 +1,15 @@
 """What several subcommands share: where the configuration is, how logs look, how a running agent is asked."""
 
 import argparse
+import contextlib
 import http.client
+import io
 import json
 import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -24,6 +26,19 @@ def config_path(given: Path | None) -> Path:
     return given or Path(os.environ.get("FIELDLAB_CONFIG", "fieldlab.toml"))
 
 
+class _Stderr(io.TextIOBase):
+    """stderr as it is now. Nobody may die because the log's reader went away, the journal's thread least of all."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
 def log_to_stderr() -> None:
     """Logs to stderr: one JSON object a line for a service, coloured words for a person at a terminal."""
     human = sys.stderr.isatty()
@@ -36,7 +51,7 @@ def log_to_stderr() -> None:
             *([] if human else [structlog.processors.dict_tracebacks]),
             *renderers,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Stderr())),
     )
 
 

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
+from fieldlab.cli.common import log_to_stderr
 
 if TYPE_CHECKING:
     from simulators.runner import Access
@@ -63,8 +63,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand: exit status 0, 1 if servers cannot be started, or 2 if the scenario or the usage is wrong."""
     from simulators.scenarios import ScenarioError, load
 
-    if not structlog.is_configured():
-        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    log_to_stderr()
     try:
         if args.list:
             _print_list(args.json)
