@@ -11,6 +11,9 @@ from prometheus_client.registry import Collector
 _READINGS = "Readings since the journal began, by what became of them"
 
 
+_FIGURES = frozenset({"pending", "in_flight"})  # of a source's counters: those that also fall
+
+
 class _Snapshot(Collector):
     def __init__(self, status: Mapping[str, Any]) -> None:
         self._status = status
@@ -41,12 +44,14 @@ class _Snapshot(Collector):
         connected = GaugeMetricFamily("fieldlab_source_connected", "1 while a source has a session", labels=["source"])
         missing = GaugeMetricFamily("fieldlab_source_missing_signals", "Signals that cannot be read", labels=["source"])
         events = CounterMetricFamily("fieldlab_source_events", "What happened to a source", labels=["source", "event"])
+        figures = GaugeMetricFamily("fieldlab_source_figure", "How a source is now", labels=["source", "figure"])
         for source in status["sources"]:
             connected.add_metric([source["name"]], float(source["connected"]))
             missing.add_metric([source["name"]], len(source["missing"]))
-            for event, count in source["counters"].items():
-                events.add_metric([source["name"], event], count)
-        yield from (connected, missing, events)
+            for name, count in source["counters"].items():
+                family = figures if name in _FIGURES or name.endswith(("_days", "_ms")) else events
+                family.add_metric([source["name"], name], count)
+        yield from (connected, missing, events, figures)
         yield GaugeMetricFamily("fieldlab_memory_bytes", "Resident memory of the agent", value=status["memory_bytes"])
         yield GaugeMetricFamily("fieldlab_uptime_seconds", "Seconds since the agent started", value=status["uptime"])
 

@@ -1,0 +1,36 @@
+"""The status in Prometheus' text format: what falls is a gauge, what only rises a counter."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from edge.metrics import render
+
+STATUS = {
+    "ledger": {"received": 5, "lost": 0},
+    "journal": {"bytes": 1, "max_bytes": 2, "records": 3, "waiting": 0, "full": False, "set_aside": 0},
+    "consumers": [{"name": "influxdb", "lag_readings": 7, "lag_seconds": 0.5, "error": "away"}],
+    "sources": [
+        {
+            "name": "opcua-0",
+            "connected": True,
+            "missing": {"a": "b"},
+            "counters": {"reconnects": 2, "certificate_days": 400, "clock_offset_ms": -3, "pending": 1},
+        }
+    ],
+    "memory_bytes": 10.0,
+    "uptime": 1.5,
+}
+
+
+def test_what_falls_is_a_gauge_and_what_rises_a_counter() -> None:
+    body, media_type = render(STATUS)
+    assert media_type.startswith("text/plain")
+    samples = {
+        (s.name, frozenset(s.labels.values())): (s.value, family.type)
+        for family in text_string_to_metric_families(body.decode())
+        for s in family.samples
+    }
+    assert samples["fieldlab_source_events_total", frozenset({"opcua-0", "reconnects"})] == (2.0, "counter")
+    for figure, value in (("certificate_days", 400.0), ("clock_offset_ms", -3.0), ("pending", 1.0)):
+        assert samples["fieldlab_source_figure", frozenset({"opcua-0", figure})] == (value, "gauge")
+    assert samples["fieldlab_consumer_failing", frozenset({"influxdb"})] == (1.0, "gauge")
+    assert samples["fieldlab_readings_total", frozenset({"received"})] == (5.0, "counter")
