@@ -27,7 +27,7 @@ async def replay(letters: DeadLetters, chosen: Sequence[Listed], forwarders: Seq
     outcome = Outcome()
     by_name = {forwarder.name: forwarder for forwarder in forwarders}
     for listed in chosen:
-        forwarder = by_name.get(listed.store) or by_name.get(f"{listed.store}.backfill")
+        forwarder = by_name.get(listed.store)
         if forwarder is None:
             outcome.kept[str(listed.id)] = f"{listed.store} is no store of this agent"
             continue
@@ -55,9 +55,14 @@ def routes(letters: DeadLetters, forwarders: Sequence[Forwarder]) -> list[BaseRo
     async def answer(request: Request) -> Response:
         if request.scope["server"][1] is not None:
             return PlainTextResponse("only over the agent's Unix socket\n", 403)
-        found = chosen(request)
-        action = request.path_params.get("action")
-        if action is None:
+        action = request.path_params.get("action", "list")
+        if action not in ("list", "drop", "replay"):
+            return PlainTextResponse(f"no such action: {action}\n", 404)
+        try:
+            found = await asyncio.to_thread(chosen, request)
+        except ValueError as e:
+            return PlainTextResponse(f"{e}\n", 400)
+        if action == "list":
             return _json({"deadletters": found})
         if action == "drop":
             await asyncio.wrap_future(letters.remove([listed.id for listed in found]))

@@ -11,6 +11,9 @@ from typing import Any
 import paho.mqtt.publish as publish
 import pytest
 
+from fieldlab.cli.common import ask_agent
+from fieldlab.errors import RefusedError
+
 
 class Server(ThreadingHTTPServer):
     """`/api/v2/write` that refuses every request with a line of a poisoned signal, until it is repaired."""
@@ -104,6 +107,11 @@ def test_poison_is_set_aside_and_sent_again_after_a_repair(
     assert all("field type conflict" in d["reason"] for d in of_store)
     ledger = process.status()["ledger"]
     assert (ledger["committed"], ledger["stored"], ledger["dead"]) == (50, 40, 10)
+
+    with pytest.raises(RefusedError, match="404"):
+        ask_agent(process.data, "/deadletters/burn", "POST")
+    with pytest.raises(RefusedError, match="400"):
+        ask_agent(process.data, "/deadletters/drop?id=all", "POST")
 
     still = deadletter(process, "replay", "--store", "influxdb", code=1)
     assert (still["replayed"], still["refused"]) == (0, 10)

@@ -7,7 +7,6 @@ same. A value that is unchanged (same value, status and source time) is not give
 import asyncio
 import contextlib
 import itertools
-import random
 import time
 from typing import Any, Final
 
@@ -28,14 +27,13 @@ from edge.sources.opcua.polling_wire import as_notification, read_encoded, statu
 from edge.sources.opcua.receiver import Receiver
 from edge.sources.opcua.session import Receipt
 from edge.sources.opcua.signals import SignalMap
+from edge.sources.opcua.supervise import serve_for_ever
 from fieldlab.errors import FieldlabError
 from fieldlab.model import Batch
 from fieldlab.model.status import BAD_NO_COMMUNICATION
 
 log = structlog.get_logger()
 
-FIRST_DELAY: Final = 0.5
-LONGEST_DELAY: Final = 10.0
 _CLOSE_WITHIN: Final = 2.0
 _SHORTEST: Final = 0.01  # s between two reads of a signal
 _PENDING: Final = 64  # answers on their way to the disk
@@ -88,24 +86,9 @@ class PollingSource:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop` is set; reconnect for ever meanwhile."""
-        stopping = asyncio.create_task(stop.wait())
-        failures = 0
         try:
-            while not stop.is_set():
-                serving = asyncio.create_task(self._serve())
-                await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not serving.done():
-                    serving.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await serving
-                    break
-                failures = 1 if self._connected else failures + 1
-                self._lost(serving.exception())
-                delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures - 1, 10))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), delay * random.uniform(0.5, 1.0))  # noqa: S311  no secret
+            await serve_for_ever(stop, self._serve, lambda: self._connected, self._lost)
         finally:
-            stopping.cancel()
             self._connected = False
             self._error = "stopped"
 

@@ -1,8 +1,6 @@
 """Reads one OPC UA server, for ever: connects, watches that it is alive, and connects again."""
 
 import asyncio
-import contextlib
-import random
 import time
 from typing import Final
 
@@ -23,14 +21,13 @@ from edge.sources.opcua.receiver import Receiver, SubscriptionLostError
 from edge.sources.opcua.session import Acknowledgements
 from edge.sources.opcua.signals import SignalMap
 from edge.sources.opcua.subscription import Feed, clock_offset, read_namespaces, server_start
+from edge.sources.opcua.supervise import serve_for_ever
 from fieldlab.errors import FieldlabError
 from fieldlab.model import Batch
 from fieldlab.model.status import BAD_NO_COMMUNICATION
 
 log = structlog.get_logger()
 
-FIRST_DELAY: Final = 0.5
-LONGEST_DELAY: Final = 10.0
 _CLOSE_WITHIN: Final = 2.0
 _VAIN: Final = 2  # a session that could be resumed and yet gives nothing is worth no third try
 _SILENT: Final = 3  # keep-alive intervals without a word
@@ -103,25 +100,9 @@ class OpcuaSource:
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop` is set; reconnect for ever meanwhile. At a stop, keep the subscription on the server."""
         self._acks = Acknowledgements()
-        stopping = asyncio.create_task(stop.wait())
-        failures = 0
         try:
-            while not stop.is_set():
-                serving = asyncio.create_task(self._serve())
-                await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if not serving.done():
-                    serving.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await serving
-                    break
-                failures = 1 if self._connected else failures + 1
-                self._lost(serving.exception())
-                delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures - 1, 10))
-                with contextlib.suppress(TimeoutError):
-                    # Jitter, so that a hundred agents do not come back at once.
-                    await asyncio.wait_for(stop.wait(), delay * random.uniform(0.5, 1.0))  # noqa: S311  no secret
+            await serve_for_ever(stop, self._serve, lambda: self._connected, self._lost)
         finally:
-            stopping.cancel()
             self._connected = False
             self._error = "stopped"
 
