@@ -8,7 +8,8 @@ import msgspec
 import structlog
 
 from edge.catalog import Catalog
-from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey
+from fieldlab.model import Batch, Guarantee, RecordKind, SignalInfo, SignalKey
+from fieldlab.model.record import Row
 from ingest.journal import Delivery, Journal
 from ingest.stores.base import DeadLetter
 
@@ -41,6 +42,14 @@ class Intake:
     ) -> "Future[None]":
         """See `edge.sources.base.Sink`."""
         return self._journal.append(self._catalog.apply(batch), delivery=delivery, overflow=overflow)
+
+    def backfill(self, batch: Batch) -> "Future[None]":
+        """See `edge.sources.base.Sink`."""
+        return self._journal.append(self._catalog.apply(batch), kind=RecordKind.BACKFILL)
+
+    def write(self, rows: Sequence[Row]) -> "Future[None]":
+        """See `edge.sources.base.Sink`."""
+        return self._journal.write(rows)
 
     def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> "Future[None]":
         """See `edge.sources.base.Sink`."""

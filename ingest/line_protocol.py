@@ -17,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldlab.model import (
+    ActionRow,
     AgentRow,
     Batch,
     ChartPoint,
     Control,
     Finding,
+    Gap,
     LedgerRow,
+    MachineEvent,
     MachineState,
     PartEvent,
     Place,
@@ -258,6 +261,8 @@ def _row(row: Row, time: int) -> str:  # noqa: PLR0911  # one branch a kind of r
         case AgentRow():
             fields = {figure_name(k): _number(v) for k, v in row.figures.items()}
             return _line("agent", [("agent", row.agent)], fields, row.time)
+        case Gap() | MachineEvent() | ActionRow():
+            return _happening(row)
         case Control():
             return ""
 
@@ -296,6 +301,28 @@ def _verdict(row: Verdict) -> str:
         "limits_versions": _json(row.limits_versions),
     }
     return _line("part", _place_tags(row.place), fields, row.time)
+
+
+def _happening(row: Gap | MachineEvent | ActionRow) -> str:
+    fields: dict[str, str | None]
+    match row:
+        case Gap():
+            tags = [*_signal_tags(row.key), ("agent", row.agent), ("cause", row.cause)]
+            fields = {k: _text(getattr(row, k)) for k in ("id", "state", "source", "detail")}
+            fields |= {k: _integer(getattr(row, k)) for k in ("revision", "end", "recovered", "lost")}
+            return _line("gap", tags, fields, row.time)
+        case MachineEvent():
+            fields = {k: _text(getattr(row, k)) for k in ("source", "kind", "id", "condition", "message")}
+            fields |= {k: _flag(getattr(row, k)) for k in ("active", "acknowledged", "retain")}
+            fields |= {"severity": _integer(row.severity), "detail": _json(row.detail)}
+            return _line("event", _place_tags(row.place), fields, row.time)
+        case ActionRow():
+            fields = {k: _text(getattr(row, k)) for k in ("id", "trigger", "target", "value", "outcome", "detail")}
+            return _line("action", [*_place_tags(row.place), ("action", row.action)], fields, row.time)
+
+
+def _flag(value: bool | None) -> str | None:
+    return None if value is None else str(value).lower()
 
 
 def _subject(row: Row) -> tuple[str, str]:

@@ -28,6 +28,7 @@ from edge.sources.opcua.config import OpcuaSignal
 from edge.sources.opcua.source import OpcuaSource
 from fieldlab.config import Duration
 from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey
+from fieldlab.model.record import Row
 from ingest.stores.base import DeadLetter
 
 URI = "urn:fieldlab:benchmark"
@@ -79,6 +80,12 @@ class CountingSink:
         done: Future[None] = Future()
         done.set_result(None)
         return done
+
+    def backfill(self, batch: Batch) -> "Future[None]":
+        raise NotImplementedError
+
+    def write(self, rows: Sequence[Row]) -> "Future[None]":
+        raise NotImplementedError
 
     def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> "Future[None]":  # noqa: ARG002  same
         raise SystemExit(f"{len(letters)} responses could not be read: {letters[0].reason}")

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey
+from fieldlab.model.record import Row
 from ingest.journal.identity import Delivery
 from ingest.stores.base import DeadLetter
 
@@ -49,6 +50,14 @@ class Sink(Protocol):
         overflow: dict[int, int] | None = None,
     ) -> Future[None]:
         """Keep readings, raw as the machine gave them. `overflow`: signal index → readings known to be lost."""
+        ...
+
+    def backfill(self, batch: Batch) -> Future[None]:
+        """Keep readings of the past, raw: stored in a lane of their own, and never judged."""
+        ...
+
+    def write(self, rows: Sequence[Row]) -> Future[None]:
+        """Keep rows that are no readings, such as `MachineEvent`. Rows of one series need times of their own."""
         ...
 
     def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> Future[None]:

@@ -4,13 +4,15 @@ from enum import IntEnum
 
 import msgspec
 
+from fieldlab.model.action import ActionRow
 from fieldlab.model.batch import Batch
 from fieldlab.model.chart import ChartPoint
 from fieldlab.model.control import Control, MachineState
+from fieldlab.model.event import MachineEvent
 from fieldlab.model.finding import Finding
 from fieldlab.model.part import PartEvent, Verdict
 from fieldlab.model.signal import SignalInfo
-from fieldlab.model.trust import AgentRow, LedgerRow
+from fieldlab.model.trust import AgentRow, Gap, LedgerRow
 
 
 class RecordKind(IntEnum):
@@ -27,9 +29,25 @@ class RecordKind(IntEnum):
     MACHINE_STATE = 9
     LEDGER = 10
     AGENT = 11
+    GAP = 12
+    EVENT = 13
+    ACTION = 14
 
 
-Row = Finding | PartEvent | Verdict | Control | ChartPoint | SignalInfo | MachineState | LedgerRow | AgentRow
+Row = (
+    Finding
+    | PartEvent
+    | Verdict
+    | Control
+    | ChartPoint
+    | SignalInfo
+    | MachineState
+    | LedgerRow
+    | AgentRow
+    | Gap
+    | MachineEvent
+    | ActionRow
+)
 
 KIND_OF_ROW: dict[type, RecordKind] = {
     Finding: RecordKind.FINDING,
@@ -41,6 +59,9 @@ KIND_OF_ROW: dict[type, RecordKind] = {
     MachineState: RecordKind.MACHINE_STATE,
     LedgerRow: RecordKind.LEDGER,
     AgentRow: RecordKind.AGENT,
+    Gap: RecordKind.GAP,
+    MachineEvent: RecordKind.EVENT,
+    ActionRow: RecordKind.ACTION,
 }
 
 

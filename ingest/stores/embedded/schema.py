@@ -5,10 +5,13 @@ from typing import Any
 import msgspec
 
 from fieldlab.model import (
+    ActionRow,
     AgentRow,
     ChartPoint,
     Finding,
+    Gap,
     LedgerRow,
+    MachineEvent,
     MachineState,
     PartEvent,
     Place,
@@ -96,6 +99,30 @@ TABLES: dict[type, Table] = {
     MachineState: Table("machine_state", {**_PLACE, "state": "VARCHAR"}, tuple(_PLACE)),
     LedgerRow: Table(
         "ledger", {**_SIGNAL, "agent": "VARCHAR", **dict.fromkeys(_TOTALS, "BIGINT")}, (*_SIGNAL, "agent")
+    ),
+    Gap: Table(
+        "gap",
+        {
+            **_SIGNAL,
+            **dict.fromkeys(("agent", "cause", "id", "state", "source", "detail"), "VARCHAR"),
+            **dict.fromkeys(("revision", "end", "recovered", "lost"), "BIGINT"),
+        },
+        (*_SIGNAL, "agent", "cause"),
+    ),
+    MachineEvent: Table(
+        "event",
+        {
+            **_PLACE,
+            **dict.fromkeys(("source", "kind", "id", "condition", "message", "detail"), "VARCHAR"),
+            "severity": "BIGINT",
+            **dict.fromkeys(("active", "acknowledged", "retain"), "BOOLEAN"),
+        },
+        tuple(_PLACE),
+    ),
+    ActionRow: Table(
+        "action",
+        {**_PLACE, **dict.fromkeys(("action", "id", "trigger", "target", "value", "outcome", "detail"), "VARCHAR")},
+        (*_PLACE, "action"),
     ),
     AgentRow: Table("agent", {"agent": "VARCHAR", "figures": "VARCHAR"}, ("agent",)),
 }

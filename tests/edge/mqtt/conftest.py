@@ -19,6 +19,7 @@ from edge.sources.mqtt import KIND
 from edge.sources.mqtt.config import MqttConfig
 from edge.sources.mqtt.source import MqttSource
 from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey, SignalTable
+from fieldlab.model.record import Row
 from ingest.stores.base import DeadLetter
 
 
@@ -38,6 +39,7 @@ class RecordingSink:
         self.table = SignalTable()
         self.guarantees: dict[str, Guarantee] = {}
         self.calls: list[Kept] = []
+        self.rows: list[Row] = []
         self.hold = False
         self._lock = threading.Lock()
 
@@ -52,6 +54,13 @@ class RecordingSink:
         self, batch: Batch, *, delivery: Delivery | None = None, overflow: dict[int, int] | None = None
     ) -> Future[None]:
         return self._keep(batch, (), delivery)
+
+    def backfill(self, batch: Batch) -> Future[None]:
+        return self._keep(batch, (), None)
+
+    def write(self, rows: Sequence[Row]) -> Future[None]:
+        self.rows += rows
+        return self._keep(None, (), None)
 
     def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> Future[None]:
         return self._keep(None, tuple(letters), delivery)

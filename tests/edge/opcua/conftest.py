@@ -23,6 +23,7 @@ from edge.sources.opcua.polling import PollingSource
 from edge.sources.opcua.source import OpcuaSource
 from fieldlab.config import Duration
 from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey, SignalTable
+from fieldlab.model.record import Row
 from ingest.stores.base import DeadLetter
 
 SERVER = Path(__file__).parents[2] / "interop" / "server.js"
@@ -52,6 +53,8 @@ class RecordingSink:
         self.overflow: dict[int, int] = {}
         self.appends: list[tuple[Batch, Delivery | None]] = []
         self.letters: list[DeadLetter] = []
+        self.backfilled: list[Batch] = []
+        self.rows: list[Row] = []
         self.deliveries: list[Delivery] = []
         self._free = threading.Event()
         self._free.set()
@@ -77,6 +80,14 @@ class RecordingSink:
             self.deliveries.append(delivery)
         for signal, count in (overflow or {}).items():
             self.overflow[signal] = self.overflow.get(signal, 0) + count
+        return self._later()
+
+    def backfill(self, batch: Batch) -> "Future[None]":
+        self.backfilled.append(batch)
+        return self._later()
+
+    def write(self, rows: Sequence[Row]) -> "Future[None]":
+        self.rows += rows
         return self._later()
 
     def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> "Future[None]":

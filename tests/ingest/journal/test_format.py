@@ -7,14 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldlab.model import (
+    ActionRow,
     AgentRow,
     Batch,
     BatchBuilder,
     ChartPoint,
     Control,
     Finding,
+    Gap,
     LedgerRow,
     Limits,
+    MachineEvent,
     MachineState,
     PartEvent,
     Place,
@@ -129,6 +132,11 @@ ROWS: list[Row] = [
     MachineState(time=10, place=PLACE, state="running"),
     LedgerRow(time=11, key=SignalKey(PLACE, "s"), agent="a", received=2**62),
     AgentRow(time=12, agent="a", figures={"rss": 1.0}),
+    Gap(time=13, key=SignalKey(PLACE, "s"), agent="a", cause="agent_down", id="g", state="closed", end=20, recovered=3),
+    MachineEvent(
+        time=14, place=PLACE, source="Spindle", kind="T", id="e", severity=800, active=True, detail={"a": "b"}
+    ),
+    ActionRow(time=15, place=PLACE, action="hold", id="x", trigger="f", value="1", outcome="dry_run"),
 ]
 
 
