@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldlab.model import (
+    ActionRow,
     AgentRow,
     Batch,
     ChartPoint,
     Control,
     Finding,
+    Gap,
     LedgerRow,
+    MachineEvent,
     MachineState,
     PartEvent,
     Record,
@@ -41,6 +44,9 @@ _DECODERS: dict[RecordKind, msgspec.json.Decoder[list[Row]]] = {
     RecordKind.MACHINE_STATE: msgspec.json.Decoder(list[MachineState]),
     RecordKind.LEDGER: msgspec.json.Decoder(list[LedgerRow]),
     RecordKind.AGENT: msgspec.json.Decoder(list[AgentRow]),
+    RecordKind.GAP: msgspec.json.Decoder(list[Gap]),
+    RecordKind.EVENT: msgspec.json.Decoder(list[MachineEvent]),
+    RecordKind.ACTION: msgspec.json.Decoder(list[ActionRow]),
 }
 _READINGS = frozenset({RecordKind.READINGS, RecordKind.BACKFILL})
 
