@@ -15,11 +15,11 @@ from edge.sources.base import CheckLine, SourceContext
 from edge.sources.mqtt.client import MqttClient, refusal, unreachable
 from edge.sources.mqtt.config import MqttConfig, filters_of, parse_url, validate
 from edge.sources.mqtt.dialect import Ignored
-from edge.sources.mqtt.multi import dialect_of
+from edge.sources.mqtt.formats import dialect_of
 from edge.sources.mqtt.rows import Rows
 from edge.sources.mqtt.topics import is_shared, matches, plain_filter
 from fieldlab.errors import ConfigError
-from fieldlab.model import Guarantee, SignalKey, SignalTable
+from fieldlab.model import Guarantee, SignalInfo, SignalKey, SignalTable
 
 LISTEN = 3.0  # s
 _ANSWER = 5.0  # s
@@ -57,13 +57,18 @@ class Probe:
         self.error = ""
         self.answered = False
         self._table = SignalTable()
-        self._dialect = dialect_of(config, context, self._index)
+        self._dialect = dialect_of(config, context, self)
         self._id = f"fieldlab-check-{secrets.token_hex(6)}"
         self.client = MqttClient(config, self.broker, self._id, self._receive, clean=True)
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = self._on_subscribe
 
-    def _index(self, key: SignalKey, guarantee: Guarantee = "end-to-end") -> int:  # noqa: ARG002  # as in Sink
+    def describe(self, info: SignalInfo, *, scale: float = 1.0, offset: float = 0.0) -> int:  # noqa: ARG002  # as in Sink
+        """As in `Signals`: nothing is kept but the number."""
+        return self._table.index(info.key)
+
+    def index(self, key: SignalKey, guarantee: Guarantee = "end-to-end") -> int:  # noqa: ARG002  # as in Sink
+        """As in `Signals`."""
         return self._table.index(key)
 
     def run(self, seconds: float) -> None:

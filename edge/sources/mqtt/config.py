@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from edge.sources.base import SourceContext
-from edge.sources.mqtt.fields import Fields, FieldsError
+from edge.sources.mqtt.formats import known_formats, load_format
 from edge.sources.mqtt.topics import TopicTemplate, check_filter
 from fieldlab.config import Duration
 from fieldlab.errors import ConfigError
 
-BUILT_FORMATS = ("json",)
+NATIVE = "fieldlab/{site}/{area}/{line}/{machine}/{signal}"
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -28,9 +28,10 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
         cert_file: the client's certificate.
         key_file: its private key.
         server_name: the name in the broker's certificate, where it is not the host of `url`.
-        format: the dialect of the payloads.
+        format: the dialect of the payloads; see `formats`.
         topics: filters to subscribe to, `$share/GROUP/…` included; absent: made from `topic`.
-        topic: where site, area, line, machine and signal stand in a topic; the rest is taken from `[place]`.
+        topic: where site, area, line, machine and signal stand in a topic; the rest is taken from `[place]`. Other
+            formats than `json` have a default of their own.
         machine: the machine, where the topic does not name it.
         value: dotted path of the value; empty: the payload is the value.
         values: name → dotted path, for several signals in one payload; `*` is any key, and what it stood for replaces
@@ -57,7 +58,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
     server_name: str = ""
     format: str = "json"
     topics: tuple[str, ...] = ()
-    topic: str = "fieldlab/{site}/{area}/{line}/{machine}/{signal}"
+    topic: str = NATIVE
     machine: str = ""
     value: str = "value"
     values: dict[str, str] = {}
@@ -106,7 +107,7 @@ def parse_url(url: str) -> Broker:
 
 def filters_of(config: MqttConfig) -> tuple[str, ...]:
     """The filters to subscribe to, without repetitions, in the configuration's order."""
-    return tuple(dict.fromkeys(config.topics)) or (TopicTemplate(config.topic).filter,)
+    return tuple(dict.fromkeys(config.topics)) or load_format(config.format).filters(config)
 
 
 def client_id_of(config: MqttConfig, context: SourceContext) -> str:
@@ -121,8 +122,8 @@ def validate(config: MqttConfig, context: SourceContext) -> None:
         ConfigError: with the key within the table.
     """
     broker = parse_url(config.url)
-    if config.format not in BUILT_FORMATS:
-        built = ", ".join(BUILT_FORMATS)
+    if config.format not in known_formats():
+        built = ", ".join(known_formats())
         raise ConfigError(f"{config.format!r} is not built yet; this version reads: {built}", key="format")
     _validate_tls(config, broker)
     if config.password_file is not None and not config.username:
@@ -152,26 +153,27 @@ def _validate_tls(config: MqttConfig, broker: Broker) -> None:
 
 
 def _validate_topics(config: MqttConfig, context: SourceContext) -> None:
-    try:
-        template = TopicTemplate(config.topic)
-    except ValueError as e:
-        raise ConfigError(str(e), key="topic") from None
-    if "signal" not in template.levels and not config.values:
-        raise ConfigError("must hold {signal}, or write `values` if payloads name the signals", key="topic")
-    if config.values:
-        try:
-            Fields(config.values)
-        except FieldsError as e:
-            raise ConfigError(str(e), key="values") from None
-        if config.value != "value":
-            raise ConfigError("cannot stand beside `values`; write one of them", key="value")
-    defaults = {"site": context.site, "area": context.area, "line": context.line, "machine": config.machine}
-    for level, default in defaults.items():
-        if level not in template.levels and not default:
-            remedy = "write `machine`" if level == "machine" else f"write `{level}` in [place]"
-            raise ConfigError(f"does not hold {{{level}}}; add it, or {remedy}", key="topic")
+    load_format(config.format).validate(config, context)
     for i, each in enumerate(config.topics):
         try:
             check_filter(each)
         except ValueError as e:
             raise ConfigError(str(e), key=f"topics[{i}]") from None
+
+
+def validate_template(topic: str, config: MqttConfig, context: SourceContext) -> TopicTemplate:
+    """Read a template of topics, and make sure that every level of a machine's path is known.
+
+    Raises:
+        ConfigError: at the key `topic`.
+    """
+    try:
+        template = TopicTemplate(topic)
+    except ValueError as e:
+        raise ConfigError(str(e), key="topic") from None
+    defaults = {"site": context.site, "area": context.area, "line": context.line, "machine": config.machine}
+    for level, default in defaults.items():
+        if level not in template.levels and not default:
+            remedy = "write `machine`" if level == "machine" else f"write `{level}` in [place]"
+            raise ConfigError(f"does not hold {{{level}}}; add it, or {remedy}", key="topic")
+    return template

@@ -30,7 +30,10 @@ class Indexer(Protocol):
 
 
 class Dialect(Protocol):
-    """Turns messages into readings. One dialect belongs to one source and is used by one thread."""
+    """Turns messages into readings. One dialect belongs to one source and is used by one thread.
+
+    It may have `counters`, a dict of named totals that `status` shows beside those of the source.
+    """
 
     def read(self, topic: bytes, payload: bytes, arrival: int, rows: Rows, *, retained: bool, qos: int) -> int:
         """Add the readings of one message to `rows`; if it raises, none was added.

@@ -3,11 +3,14 @@
 from typing import Any
 
 from edge.sources.base import SourceContext
-from edge.sources.mqtt.config import MqttConfig
+from edge.sources.mqtt.config import MqttConfig, validate_template
 from edge.sources.mqtt.dialect import Dialect, Ignored, Indexer, JsonDialect, Router
-from edge.sources.mqtt.fields import Fields
+from edge.sources.mqtt.fields import Fields, FieldsError
+from edge.sources.mqtt.formats import Format, Signals
 from edge.sources.mqtt.payload import PayloadError, decode, time_and_status
 from edge.sources.mqtt.rows import Rows
+from edge.sources.mqtt.topics import TopicTemplate
+from fieldlab.errors import ConfigError
 from fieldlab.model import Guarantee, Place, SignalKey
 
 _ROUTES_MAX = 100_000  # topics, and names, remembered
@@ -30,9 +33,9 @@ class MultiDialect:
         self._known: dict[tuple[bytes, str, Guarantee], int] = {}
 
     @property
-    def skipped(self) -> int:
-        """Values passed over so far."""
-        return self.fields.skipped
+    def counters(self) -> dict[str, int]:
+        """Named totals, beside those of every source."""
+        return {"skipped": self.fields.skipped}
 
     def read(self, topic: bytes, payload: bytes, arrival: int, rows: Rows, *, retained: bool, qos: int) -> int:
         """As in `Dialect`."""
@@ -87,3 +90,31 @@ def dialect_of(config: MqttConfig, context: SourceContext, index: Indexer) -> Di
     made: Any = MultiDialect if config.values else JsonDialect
     dialect: Dialect = made(config, context, index)
     return dialect
+
+
+class JsonFormat:
+    """The format `json`; see `Format`."""
+
+    def filters(self, config: MqttConfig) -> tuple[str, ...]:
+        """As in `Format`."""
+        return (TopicTemplate(config.topic).filter,)
+
+    def validate(self, config: MqttConfig, context: SourceContext) -> None:
+        """As in `Format`."""
+        template = validate_template(config.topic, config, context)
+        if "signal" not in template.levels and not config.values:
+            raise ConfigError("must hold {signal}, or write `values` if payloads name the signals", key="topic")
+        if config.values:
+            try:
+                Fields(config.values)
+            except FieldsError as e:
+                raise ConfigError(str(e), key="values") from None
+            if config.value != "value":
+                raise ConfigError("cannot stand beside `values`; write one of them", key="value")
+
+    def create(self, config: MqttConfig, context: SourceContext, signals: Signals) -> Dialect:
+        """As in `Format`."""
+        return dialect_of(config, context, signals.index)
+
+
+FORMAT: Format = JsonFormat()

@@ -26,9 +26,9 @@ from edge.sources.base import Sink, SourceContext, SourceStatus
 from edge.sources.mqtt.bell import Bell
 from edge.sources.mqtt.client import MqttClient, refusal, unreachable
 from edge.sources.mqtt.config import MqttConfig, client_id_of, filters_of, parse_url, validate
+from edge.sources.mqtt.formats import dialect_of
 from edge.sources.mqtt.frames import Frames
 from edge.sources.mqtt.intake import Intake
-from edge.sources.mqtt.multi import MultiDialect, dialect_of
 from edge.sources.mqtt.pending import Pending
 from edge.sources.mqtt.session import SessionFile
 from edge.sources.mqtt.subscriptions import Subscriptions
@@ -71,7 +71,7 @@ class MqttSource:
         self._clean = config.session == "clean"
         self._session = SessionFile(context.data / f"{self.name}.session", self._broker.url, self._client_id)
         self._subscriptions = Subscriptions(self.name, filters_of(config), self._session, self._client_id)
-        self._dialect = dialect_of(config, context, sink.index)
+        self._dialect = dialect_of(config, context, sink)
         self._intake = Intake(self.name, self._dialect, redelivers=not self._clean)
         self._bell = Bell()
         self._pending = Pending(self._ring)
@@ -125,8 +125,7 @@ class MqttSource:
             )
         counters = {**self._counters, **self._intake.counters}
         counters |= {"acknowledgements_dropped": self._pending.dropped, "in_flight": self._pending.messages}
-        if isinstance(self._dialect, MultiDialect):
-            counters["skipped"] = self._dialect.skipped
+        counters |= getattr(self._dialect, "counters", {})
         return SourceStatus(
             name=self.name,
             kind="mqtt",

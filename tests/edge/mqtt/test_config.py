@@ -46,7 +46,7 @@ def test_urls() -> None:
         ({"url": "mqtt://"}, "url", "mqtt://"),
         ({"url": "mqtt://host:99999"}, "url", "not a URL"),
         ({"url": "mqtt://me:secret@host"}, "url", "password_file"),
-        ({"format": "sparkplug"}, "format", "'sparkplug' is not built yet"),
+        ({"format": "csv"}, "format", "'csv' is not built yet"),
         ({"topic": "a/{machine}/b"}, "topic", "{signal}"),
         ({"topic": "a/{signal}"}, "topic", "machine"),
         ({"topic": "a/{nothing}"}, "topic", "known"),
