@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from edge.sources.base import CheckLine, Sink, Source, SourceContext
 from edge.sources.opcua.check import check_source
 from edge.sources.opcua.config import DeclaredSignal, OpcuaConfig, declared, read_password, validate
@@ -13,7 +15,7 @@ from edge.sources.opcua.source import OpcuaSource
 class _OpcuaKind:
     """The kind "opcua"; see `edge.sources.base.SourceKind`."""
 
-    config = OpcuaConfig
+    config: type[msgspec.Struct] = OpcuaConfig
 
     def create(self, config: Any, context: SourceContext, sink: Sink) -> Source:
         validate(config, context)

@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import select
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -392,3 +393,73 @@ def run_source(context: SourceContext) -> Iterator[Callable[..., Running]]:
     yield make
     for one in running:
         one.stop()
+
+
+class Proxy:
+    """Forwards to a server; can swallow what comes (`swallow`), and cut every connection (`cut`)."""
+
+    def __init__(self, port: int, to: int) -> None:
+        self._to = to
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.swallow = False
+        self.open = True
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                ours, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self.open:
+                ours.close()
+                continue
+            theirs = socket.create_connection(("127.0.0.1", self._to))
+            self._pairs.append((ours, theirs))
+            for source, sink in ((ours, theirs), (theirs, ours)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                if not self.swallow:
+                    sink.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for end in (source, sink):
+                hang_up(end)
+
+    def cut(self) -> None:
+        for pair in self._pairs:
+            for end in pair:
+                hang_up(end)
+        self._pairs.clear()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
+
+
+def hang_up(end: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()
+
+
+@pytest.fixture
+def proxy(free_port: Any) -> Iterator[Callable[[Any], Proxy]]:
+    """`proxy(server)` puts one before a server, whose `url` then leads to it."""
+    made: list[Proxy] = []
+
+    def make(server: Any) -> Proxy:
+        port = free_port()
+        to = int(server.url.split(":")[2].split("/")[0])
+        server.url = server.url.replace(f":{to}/", f":{port}/")
+        made.append(Proxy(port, to))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
