@@ -23,6 +23,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.sources.mqtt.config import Broker, MqttConfig
 from edge.sources.mqtt.frames import DUP, PUBLISH, QOS, RETAIN, Frames, MalformedError, extent, split_one, split_plain
+from edge.sources.mqtt.speaker import Message
 from edge.sources.mqtt.tls import tls_context
 from edge.sources.mqtt.tls_socket import TlsSocket
 from edge.sources.mqtt.topics import is_shared
@@ -279,6 +280,21 @@ class MqttClient(Client):
     def acknowledge(self, packets: bytes) -> None:
         """Send PUBACKs and PUBCOMPs that were made before, in one write."""
         self._packet_queue(PUBACK, packets, 0, 1)
+
+    def bequeath(self, will: Message | None) -> None:
+        """What the broker publishes when it loses us; it holds from the next connection on."""
+        if will is None:
+            self.will_clear()
+        else:
+            self.will_set(will.topic, will.payload, will.qos, will.retain)
+
+    def say(self, messages: Sequence[Message]) -> int:
+        """Publish; paho keeps what the socket does not take at once.
+
+        Returns:
+            How many it took; what it did not, it will not send.
+        """
+        return sum(self.publish(m.topic, m.payload, m.qos, m.retain).rc == 0 for m in messages)
 
     def ping_unread(self) -> None:
         """Show that we live while we do not read, so that neither side takes the connection for lost."""

@@ -11,7 +11,7 @@ import select
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -31,6 +31,7 @@ from edge.sources.mqtt.frames import Frames
 from edge.sources.mqtt.intake import Intake
 from edge.sources.mqtt.pending import Pending
 from edge.sources.mqtt.session import SessionFile
+from edge.sources.mqtt.speaker import Message, Speaker
 from edge.sources.mqtt.subscriptions import Subscriptions
 from edge.sources.mqtt.tls import tls_context
 from fieldlab.errors import ConfigError
@@ -72,6 +73,9 @@ class MqttSource:
         self._session = SessionFile(context.data / f"{self.name}.session", self._broker.url, self._client_id)
         self._subscriptions = Subscriptions(self.name, filters_of(config), self._session, self._client_id)
         self._dialect = dialect_of(config, context, sink)
+        self._speaker = self._dialect if isinstance(self._dialect, Speaker) else Speaker()
+        self._greeted = False
+        self._present = False  # whether the broker had kept our session
         self._intake = Intake(self.name, self._dialect, redelivers=not self._clean)
         self._bell = Bell()
         self._pending = Pending(self._ring)
@@ -89,7 +93,9 @@ class MqttSource:
         self._heard: set[int] = set()  # signals with a reading since the last loss of the connection
         self._known: set[int] = set()
         self._last_data = 0
-        self._counters: Counter[str] = Counter(connects=0, reconnects=0, journal_refused=0, lost_points=0)
+        self._counters: Counter[str] = Counter(
+            connects=0, reconnects=0, journal_refused=0, lost_points=0, said=0, unsaid=0
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """As in `Source`."""
@@ -159,6 +165,7 @@ class MqttSource:
         while not self._stopping.is_set():
             began = time.monotonic()
             self._reason = ""
+            self._client.bequeath(self._speaker.will())
             try:
                 self._client.open()
             except (OSError, ValueError, ConfigError) as e:
@@ -193,6 +200,7 @@ class MqttSource:
                 self._drive(client.loop_read)
                 self._hand_over()
             self._acknowledge()
+            self._speak()
             if client.want_write():
                 self._drive(client.loop_write)
             if client.socket() is None:
@@ -275,6 +283,21 @@ class MqttSource:
             self._counters["journal_refused"] += 1
             self._fail(f"the journal did not keep what was read: {error}; the broker will send it again")
 
+    def _speak(self) -> None:
+        """Publish what the dialect has to say, once the broker has answered the subscriptions."""
+        if not self._subscriptions.answered or self._client.socket() is None:
+            return
+        if not self._greeted:
+            self._greeted = True
+            self._say(self._speaker.greetings(present=self._present))
+        self._say(self._speaker.drain())
+
+    def _say(self, messages: Sequence[Message]) -> None:
+        if messages:
+            said = self._client.say(messages)
+            self._counters["said"] += said
+            self._counters["unsaid"] += len(messages) - said
+
     def _fail(self, error: str) -> None:
         """Give this connection up."""
         self._reason = error
@@ -283,6 +306,8 @@ class MqttSource:
     def _lose(self) -> None:
         """The connection is gone: each signal that was heard since the last loss gets one point that says so."""
         self._client.drop()  # from here on an acknowledgement would belong to another connection
+        self._speaker.lost()
+        self._greeted = False
         was, self._connected, self._subscriptions.answered = self._connected, False, False
         url = self._broker.url
         closed = f"{url} closes the connection before it answers{self._hint}"
@@ -308,6 +333,8 @@ class MqttSource:
             self._acknowledge()
             if client.want_write():
                 client.loop_write()
+        if self._greeted and client.socket() is not None:
+            self._say(self._speaker.farewell())
         client.disconnect()
         while client.want_write() and client.socket() is not None and time.monotonic() < until + 1:
             self._wait(0.1, reading=False)
@@ -329,6 +356,7 @@ class MqttSource:
         granted = getattr(properties, "SessionExpiryInterval", None)
         if not self._clean and granted is not None and granted < round(self._config.session_expiry):
             _log.warning("mqtt_session_expiry_shortened", source=self.name, seconds=granted)
+        self._present = flags.session_present
         self._subscriptions.connected(self._client, present=flags.session_present)
 
     def _on_disconnect(
