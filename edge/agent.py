@@ -24,6 +24,7 @@ from fieldlab.errors import ConfigError, RefusedError
 from fieldlab.model import AgentRow, SignalInfo
 from ingest.deadletter import DeadLetters
 from ingest.forwarder import Forwarder
+from ingest.gaps import Gaps
 from ingest.journal import Journal
 from ingest.ledger import Ledger
 from ingest.stores import load_kind as load_store
@@ -69,7 +70,8 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self._readers: list[Reader] = []
         self._catalog = Catalog(self._journal.signals, config.rules, self._tell)
-        self._intake = Intake(self._journal, self._catalog)
+        self._gaps = Gaps(self._journal, config.agent.name)
+        self._intakes: list[Intake] = []
         self._threads: dict[str, Worker] = {}  # of each store
         self._stores = [self._make_lanes(i) for i in range(len(config.stores))]
         self._forwarders = [lane for lanes in self._stores for lane in lanes]
@@ -112,6 +114,7 @@ class Agent:
             log.info("agent_stopping", agent=self._config.agent.name)
             await _settle(sources, _DRAIN)
             await _cancel(chores)
+            self._gaps.flush()
             self._journal.write([self._figures()])
             self._journal.write(self._ledger.rows(time.time_ns()))
             self._drain.set()
@@ -156,7 +159,7 @@ class Agent:
             "consumers": consumers,
             "ledger": self._ledger.totals(),
             "ledger_signals": signals,
-            "set_aside_input": self._intake.set_aside_count,
+            "set_aside_input": sum(intake.set_aside_count for intake in self._intakes),
             "journal": msgspec.to_builtins(journal),
         }
 
@@ -184,10 +187,10 @@ class Agent:
 
     def _make_source(self, index: int) -> Source:
         configured = self._config.sources[index]
+        context = self._config.source_context(index)
+        self._intakes.append(Intake(context.name, self._journal, self._catalog, self._gaps))
         try:
-            return load_source(configured.kind).create(
-                configured.config, self._config.source_context(index), self._intake
-            )
+            return load_source(configured.kind).create(configured.config, context, self._intakes[-1])
         except ConfigError as e:
             raise in_file(self._config, e, configured) from e
 
@@ -217,6 +220,7 @@ class Agent:
     def _chores(self) -> list[Coroutine[Any, Any, None]]:
         # Each waits for its commit: while the disk refuses, at most one of each waits for it.
         async def tick() -> None:
+            self._gaps.flush()
             await asyncio.wrap_future(self._journal.tick(time.time_ns()))
 
         async def figures() -> None:

@@ -1,15 +1,16 @@
 """Where sources put what they read: scaled, counted and handed to the journal."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 
 import msgspec
 import structlog
 
 from edge.catalog import Catalog
-from fieldlab.model import Batch, Guarantee, RecordKind, SignalInfo, SignalKey
+from fieldlab.model import Batch, Gap, GapCause, Guarantee, RecordKind, SignalInfo, SignalKey
 from fieldlab.model.record import Row
+from ingest.gaps import Gaps, Over
 from ingest.journal import Delivery, Journal
 from ingest.stores.base import DeadLetter
 
@@ -17,25 +18,37 @@ log = structlog.get_logger()
 
 
 class Intake:
-    """The `Sink` of every source.
+    """The `Sink` of one source.
+
+    Args:
+        source: its name: its signals are noted as its own.
+        journal: where everything goes.
+        catalog: what is known of signals.
+        gaps: where gaps are kept.
 
     Attributes:
         set_aside_count: input that could not be read, since the agent started.
     """
 
-    def __init__(self, journal: Journal, catalog: Catalog) -> None:
+    def __init__(self, source: str, journal: Journal, catalog: Catalog, gaps: Gaps) -> None:
+        self._source = source
         self._journal = journal
         self._catalog = catalog
+        self._gaps = gaps
         self._lock = threading.Lock()
         self.set_aside_count = 0
 
     def describe(self, info: SignalInfo, *, scale: float = 1.0, offset: float = 0.0) -> int:
         """See `edge.sources.base.Sink`."""
-        return self._catalog.describe(info, scale=scale, offset=offset)
+        index = self._catalog.describe(info, scale=scale, offset=offset)
+        self._gaps.claim(self._source, index)
+        return index
 
     def index(self, key: SignalKey, guarantee: Guarantee = "end-to-end") -> int:
         """See `edge.sources.base.Sink`."""
-        return self._catalog.index(key, guarantee)
+        index = self._catalog.index(key, guarantee)
+        self._gaps.claim(self._source, index)
+        return index
 
     def append(
         self, batch: Batch, *, delivery: Delivery | None = None, overflow: dict[int, int] | None = None
@@ -56,6 +69,52 @@ class Intake:
         with self._lock:
             self.set_aside_count += len(letters)
         return self._journal.set_aside([self._attributed(letter) for letter in letters], delivery=delivery)
+
+    def open_gap(self, source: str, cause: GapCause, since: Mapping[int, int], *, detail: str = "") -> None:
+        """See `edge.sources.base.Sink`."""
+        self._gaps.open(source, cause, since, detail=detail)
+
+    def end_gap(
+        self,
+        source: str,
+        until: Mapping[int, int] | int,
+        *,
+        state: Over,
+        cause: GapCause | None = None,
+        lost: int = 0,
+        detail: str = "",
+    ) -> None:
+        """See `edge.sources.base.Sink`."""
+        self._gaps.end(source, until, state=state, cause=cause, lost=lost, detail=detail)
+
+    def note_gap(
+        self,
+        source: str,
+        cause: GapCause,
+        spans: Mapping[int, tuple[int, int]],
+        *,
+        state: Over = "ended",
+        lost: Mapping[int, int] | int = 0,
+        detail: str = "",
+    ) -> None:
+        """See `edge.sources.base.Sink`."""
+        self._gaps.note(source, cause, spans, state=state, lost=lost, detail=detail)
+
+    def gaps(self, source: str) -> list[Gap]:
+        """See `edge.sources.base.Sink`."""
+        return self._gaps.unsettled(source)
+
+    def close_gaps(self, recovered: Mapping[str, int], *, state: Over = "closed", detail: str = "") -> "Future[None]":
+        """See `edge.sources.base.Sink`."""
+        return self._gaps.close(recovered, state=state, detail=detail)
+
+    def signals_of(self, source: str) -> list[int]:
+        """See `edge.sources.base.Sink`."""
+        return self._gaps.of_source(source)
+
+    def last_times(self, signals: Iterable[int]) -> dict[int, int]:
+        """See `edge.sources.base.Sink`."""
+        return self._journal.identity.newest(signals)
 
     def _attributed(self, letter: DeadLetter) -> DeadLetter:
         """`letter` with the index of its signal, if that is known, so that the ledger counts it as rejected."""

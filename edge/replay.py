@@ -24,6 +24,7 @@ from fieldlab.errors import ConfigError, RefusedError
 from fieldlab.model import Control, Finding, SignalInfo
 from fieldlab.model.record import Row
 from ingest.forwarder import Forwarder
+from ingest.gaps import Gaps
 from ingest.journal import Journal
 from ingest.stores import load_kind as load_store
 from ingest.stores.base import StoreError
@@ -131,7 +132,9 @@ class _Run:
         self._config = config
         self._source = source = config.sources[found[0]]
         try:
-            self.player = Player(source.config, config.source_context(found[0]), file, Intake(journal, catalog))
+            context = config.source_context(found[0])
+            intake = Intake(context.name, journal, catalog, Gaps(journal, context.agent))
+            self.player = Player(source.config, context, file, intake)
         except ConfigError as e:
             raise in_file(config, e, source) from e
         self.engine = Engine(journal.signals, rows.watch)

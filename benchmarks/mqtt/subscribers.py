@@ -28,6 +28,7 @@ from edge.sources.mqtt import KIND
 from edge.sources.mqtt.config import MqttConfig
 from fieldlab.config import Duration
 from fieldlab.model import SignalTable
+from ingest.gaps import Gaps
 from ingest.journal import Journal
 
 
@@ -97,7 +98,9 @@ def ours(url: str, count: int, ca: str, *, journal: bool, gather: float | None =
         data = Path(folder)
         kept = Journal(data / "journal.db") if journal else None
         null = NullSink(times=gather is not None)
-        sink: Any = null if kept is None else Intake(kept, Catalog(kept.signals, [], lambda _info: None))
+        sink: Any = null
+        if kept is not None:
+            sink = Intake("mqtt-0", kept, Catalog(kept.signals, [], lambda _info: None), Gaps(kept, "bench"))
         extra: dict[str, Any] = {"ca_file": Path(ca)} if ca else {}
         if gather is not None:
             extra["gather"] = Duration(gather)

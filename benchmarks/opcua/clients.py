@@ -11,7 +11,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from edge.sources.opcua import OpcuaConfig
 from edge.sources.opcua.config import OpcuaSignal
 from edge.sources.opcua.source import OpcuaSource
 from fieldlab.config import Duration
-from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey
+from fieldlab.model import Batch, Gap, Guarantee, SignalInfo, SignalKey
 from fieldlab.model.record import Row
 from ingest.stores.base import DeadLetter
 
@@ -89,6 +89,27 @@ class CountingSink:
 
     def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> "Future[None]":  # noqa: ARG002  same
         raise SystemExit(f"{len(letters)} responses could not be read: {letters[0].reason}")
+
+    def open_gap(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def end_gap(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def note_gap(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def gaps(self, source: str) -> list[Gap]:  # noqa: ARG002  same
+        return []
+
+    def close_gaps(self, *_: Any, **__: Any) -> "Future[None]":
+        raise NotImplementedError
+
+    def signals_of(self, source: str) -> list[int]:  # noqa: ARG002  same
+        return []
+
+    def last_times(self, signals: Iterable[int]) -> dict[int, int]:  # noqa: ARG002  same
+        return {}
 
 
 async def measure(counted: Handler | CountingSink, seconds: float) -> dict[str, Any]:

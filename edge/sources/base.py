@@ -1,19 +1,20 @@
 """What a source is, and what it may do with what it read."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey
+from fieldlab.model import Batch, Gap, GapCause, Guarantee, SignalInfo, SignalKey
 from fieldlab.model.record import Row
+from ingest.gaps import Over
 from ingest.journal.identity import Delivery
 from ingest.stores.base import DeadLetter
 
-__all__ = ["CheckLine", "Delivery", "Sink", "Source", "SourceContext", "SourceKind", "SourceStatus"]
+__all__ = ["CheckLine", "Delivery", "Over", "Sink", "Source", "SourceContext", "SourceKind", "SourceStatus"]
 
 
 class Sink(Protocol):
@@ -62,6 +63,87 @@ class Sink(Protocol):
 
     def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> Future[None]:
         """Keep input that cannot be read, with its reason, in the dead letter."""
+        ...
+
+    # Gaps: times are ns by the machine's clock where it is known; a signal is meant by its index.
+
+    def open_gap(self, source: str, cause: GapCause, since: Mapping[int, int], *, detail: str = "") -> None:
+        """Say that readings may be missing from now on.
+
+        A gap of the same source, cause and signal that is open goes on; one that ended less than a second ago opens
+        again: a connection that flaps is one gap.
+
+        Args:
+            source: the source's name.
+            cause: why they may be missing.
+            since: signal → the last moment up to which nothing is missing, such as its last reading.
+            detail: in words.
+        """
+        ...
+
+    def end_gap(
+        self,
+        source: str,
+        until: Mapping[int, int] | int,
+        *,
+        state: Over,
+        cause: GapCause | None = None,
+        lost: int = 0,
+        detail: str = "",
+    ) -> None:
+        """Say that the open gaps of a source are over.
+
+        Args:
+            source: the source's name.
+            until: signal → when; or one time for every open gap of the source.
+            state: `closed`: the server had kept everything and it came; `ended`: what is missing is missing still;
+                `unverifiable`: nobody can say.
+            cause: only gaps of this cause.
+            lost: readings of each signal known to be lost.
+            detail: in words; absent: as it was.
+        """
+        ...
+
+    def note_gap(
+        self,
+        source: str,
+        cause: GapCause,
+        spans: Mapping[int, tuple[int, int]],
+        *,
+        state: Over = "ended",
+        lost: Mapping[int, int] | int = 0,
+        detail: str = "",
+    ) -> None:
+        """Say that there was a gap that is known only afterwards, such as a queue's overflow.
+
+        Args:
+            source: the source's name.
+            cause: why readings may be missing.
+            spans: signal → start and end. One that begins within a second of the end of the last continues it.
+            state: as in `end_gap`.
+            lost: readings known to be lost, of each signal or by signal. The ledger counts them by `overflow` of
+                `append`, not by this.
+            detail: in words.
+        """
+        ...
+
+    def gaps(self, source: str) -> list[Gap]:
+        """The gaps of a source that are open or ended, oldest first, also those of earlier runs: to be read again."""
+        ...
+
+    def close_gaps(self, recovered: Mapping[str, int], *, state: Over = "closed", detail: str = "") -> Future[None]:
+        """Settle gaps (id → readings that were read again), after the back-fill that did it.
+
+        Ids that are not known are passed over: a gap may have gone into the sums meanwhile.
+        """
+        ...
+
+    def signals_of(self, source: str) -> list[int]:
+        """The indexes of the signals that a source has had, also in earlier runs."""
+        ...
+
+    def last_times(self, signals: Iterable[int]) -> dict[int, int]:
+        """The time of the newest reading of each of `signals` that the journal has seen, also in earlier runs."""
         ...
 
 

@@ -32,6 +32,7 @@ from fieldlab.config import Document
 from fieldlab.errors import ConfigError
 from fieldlab.model import Batch, Guarantee, RecordKind
 from fieldlab.model.status import BAD_NO_COMMUNICATION
+from ingest.gaps import Gaps
 from ingest.journal import Journal
 from ingest.stores.base import DeadLetter
 
@@ -80,7 +81,8 @@ class Gate(Intake):
     """
 
     def __init__(self, journal: Journal) -> None:
-        super().__init__(journal, Catalog(journal.signals, (), lambda info: _ignore(journal.write([info]))))
+        catalog = Catalog(journal.signals, (), lambda info: _ignore(journal.write([info])))
+        super().__init__("contract-0", journal, catalog, Gaps(journal, "contract"))
         self._gate = threading.Lock()
         self._held: list[tuple[Future[None], Future[None]]] = []
         self._closed = self._refusing = False

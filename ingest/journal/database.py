@@ -193,6 +193,8 @@ class Database:
             self._insert(pieces, position, now)
             if isinstance(submission, Write):
                 self._insert_letters(submission.letters, now)
+                if submission.work is not None:
+                    submission.work(db)
                 if submission.move is not None:
                     self._move(submission.move, position + len(pieces))
             elif isinstance(submission, Call):

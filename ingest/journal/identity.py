@@ -6,7 +6,7 @@ A point is identified by signal and time (README.md, "Identity"). The state is a
 import hashlib
 import struct
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import google_crc32c
 import msgspec
@@ -108,6 +108,12 @@ class Identity:
         padded = np.zeros((len(_COLUMNS), size), np.int64)
         padded[:, : counts.shape[1]] = counts
         return dict(zip(_COLUMNS, padded, strict=True))
+
+    def newest(self, signals: Iterable[int]) -> dict[int, int]:
+        """The time of the newest reading, ns, of each of `signals` that has one."""
+        with self._lock:
+            known = ((signal, int(self._time[signal])) for signal in signals if 0 <= signal < self._size)
+            return {signal: time for signal, time in known if time != _NEVER}
 
     def decide(
         self, batch: Batch, parts: Sequence[Part] = (), overflow: Mapping[int, int] | None = None

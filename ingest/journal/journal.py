@@ -99,9 +99,15 @@ class Journal:
         """
         return self._submit(Letters(letters, delivery))
 
-    def write(self, rows: Sequence[Row] = (), *, letters: Sequence[DeadLetter] = ()) -> "Future[None]":
-        """Keep rows (grouped by kind into records) and dead letters, in one transaction."""
-        return self._submit(Write(rows, None, letters, None))
+    def write(
+        self,
+        rows: Sequence[Row] = (),
+        *,
+        letters: Sequence[DeadLetter] = (),
+        work: Callable[[sqlite3.Connection], object] | None = None,
+    ) -> "Future[None]":
+        """Keep rows (grouped by kind into records) and dead letters, in one transaction; `work` as in `execute`."""
+        return self._submit(Write(rows, None, letters, None, work))
 
     def tick(self, now: int) -> "Future[None]":
         """Note that time went on, for the judgement of silent machines."""

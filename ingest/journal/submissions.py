@@ -14,6 +14,7 @@ from ingest.stores.base import DeadLetter
 
 _NOTHING = Batch.of([], [], [])
 RECORD_READINGS = 20_000  # a record is one read: larger ones would make reads unbounded
+_RECORD_ROWS = 5_000
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -103,16 +104,21 @@ class Letters(Append):
 
 
 class Write(Submission):
-    """Rows, dead letters and a cursor move, all in one transaction."""
+    """Rows, dead letters, a cursor move and any other work, all in one transaction."""
 
     def __init__(
-        self, rows: Sequence[Row], tick: int | None, letters: Sequence[DeadLetter], move: "Move | None"
+        self,
+        rows: Sequence[Row],
+        tick: int | None,
+        letters: Sequence[DeadLetter],
+        move: "Move | None",
+        work: Callable[[sqlite3.Connection], object] | None = None,
     ) -> None:
         super().__init__()
-        self.rows, self.tick, self.letters, self.move = rows, tick, letters, move
+        self.rows, self.tick, self.letters, self.move, self.work = rows, tick, letters, move, work
 
     def pieces(self, now: int) -> list[Piece]:
-        """The rows as records, one a kind.
+        """The rows as records of one kind each.
 
         Raises:
             ValueError: if a row cannot be kept.
@@ -123,9 +129,11 @@ class Write(Submission):
         by_kind: dict[RecordKind, list[Row]] = {}
         for row in self.rows:
             by_kind.setdefault(KIND_OF_ROW[type(row)], []).append(row)
-        for kind, rows in by_kind.items():
-            times = [getattr(row, "time", now) for row in rows]
-            made.append(Piece(int(kind), min(times), max(times), 0, fmt.encode_rows(kind, rows)))
+        for kind, all_of_kind in by_kind.items():
+            for start in range(0, len(all_of_kind), _RECORD_ROWS):
+                rows = all_of_kind[start : start + _RECORD_ROWS]
+                times = [getattr(row, "time", now) for row in rows]
+                made.append(Piece(int(kind), min(times), max(times), 0, fmt.encode_rows(kind, rows)))
         return made
 
 

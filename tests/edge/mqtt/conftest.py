@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from edge.sources.base import Delivery, SourceContext
+from edge.sources.base import Delivery, Over, SourceContext
 from edge.sources.mqtt import KIND
 from edge.sources.mqtt.config import MqttConfig
 from edge.sources.mqtt.source import MqttSource
-from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey, SignalTable
+from fieldlab.model import Batch, Gap, GapCause, Guarantee, SignalInfo, SignalKey, SignalTable, gap_id
 from fieldlab.model.record import Row
 from ingest.stores.base import DeadLetter
 
@@ -40,6 +40,7 @@ class RecordingSink:
         self.guarantees: dict[str, Guarantee] = {}
         self.calls: list[Kept] = []
         self.rows: list[Row] = []
+        self.known_gaps: dict[str, Gap] = {}
         self.hold = False
         self._lock = threading.Lock()
 
@@ -64,6 +65,85 @@ class RecordingSink:
 
     def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> Future[None]:
         return self._keep(None, tuple(letters), delivery)
+
+    # Gaps, as `ingest.gaps` has them but for what flaps: newest revision of each in `known_gaps`, by id.
+
+    def open_gap(self, source: str, cause: GapCause, since: Mapping[int, int], *, detail: str = "") -> None:
+        for signal, start in since.items():
+            if not self._open_gaps(source, cause, {signal: 0}):
+                self._gap(source, cause, signal, start, state="open", detail=detail)
+
+    def end_gap(
+        self,
+        source: str,
+        until: Mapping[int, int] | int,
+        *,
+        state: Over,
+        cause: GapCause | None = None,
+        lost: int = 0,
+        detail: str = "",
+    ) -> None:
+        for gap in self._open_gaps(source, cause, until):
+            end = until if isinstance(until, int) else until[self.table.index(gap.key)]
+            self.known_gaps[gap.id] = msgspec.structs.replace(
+                gap, state=state, end=max(end, gap.time), lost=gap.lost + lost, detail=detail or gap.detail
+            )
+
+    def note_gap(
+        self,
+        source: str,
+        cause: GapCause,
+        spans: Mapping[int, tuple[int, int]],
+        *,
+        state: Over = "ended",
+        lost: Mapping[int, int] | int = 0,
+        detail: str = "",
+    ) -> None:
+        for signal, (start, end) in spans.items():
+            count = lost if isinstance(lost, int) else lost.get(signal, 0)
+            self._gap(source, cause, signal, start, state=state, end=end, lost=count, detail=detail)
+
+    def gaps(self, source: str) -> list[Gap]:
+        found = [g for g in self.known_gaps.values() if g.source == source and g.state in ("open", "ended")]
+        return sorted(found, key=lambda gap: gap.time)
+
+    def close_gaps(self, recovered: Mapping[str, int], *, state: Over = "closed", detail: str = "") -> Future[None]:
+        for id_, count in recovered.items():
+            if (gap := self.known_gaps.get(id_)) is not None:
+                self.known_gaps[id_] = msgspec.structs.replace(
+                    gap, state=state, recovered=gap.recovered + count, detail=detail or gap.detail
+                )
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def signals_of(self, source: str) -> list[int]:
+        return list(range(len(self.table)))
+
+    def last_times(self, signals: Iterable[int]) -> dict[int, int]:
+        wanted = set(signals)
+        found: dict[int, int] = {}
+        for batch in [call.batch for call in self.calls if call.batch is not None]:
+            for signal, at in zip(batch.signal.tolist(), batch.time.tolist(), strict=True):
+                if signal in wanted:
+                    found[signal] = max(at, found.get(signal, at))
+        return found
+
+    def _gap(self, source: str, cause: GapCause, signal: int, start: int, **rest: Any) -> None:
+        key = self.table[signal]
+        made = Gap(
+            time=start, key=key, agent="a", cause=cause, id=gap_id(key, source, cause, start), source=source, **rest
+        )
+        self.known_gaps[made.id] = made
+
+    def _open_gaps(self, source: str, cause: GapCause | None, signals: Mapping[int, int] | int) -> list[Gap]:
+        return [
+            g
+            for g in self.known_gaps.values()
+            if (g.source, g.state) == (source, "open")
+            and cause in (None, g.cause)
+            and (isinstance(signals, int) or self.table.index(g.key) in signals)
+        ]
 
     def _keep(self, batch: Batch | None, letters: tuple[DeadLetter, ...], delivery: Delivery | None) -> Future[None]:
         future: Future[None] = Future()

@@ -117,6 +117,7 @@ from edge.sources.base import SourceContext
 from edge.sources.mqtt import KIND
 from edge.sources.mqtt.client import MqttClient
 from edge.sources.mqtt.config import MqttConfig
+from ingest.gaps import Gaps
 from ingest.journal import Journal
 
 if sys.argv[5] == "die":
@@ -126,7 +127,7 @@ async def main():
     data = Path(sys.argv[4])
     data.mkdir(exist_ok=True)
     journal = Journal(data / "journal.db")
-    sink = Intake(journal, Catalog(journal.signals, [], lambda info: None))
+    sink = Intake("mqtt-0", journal, Catalog(journal.signals, [], lambda info: None), Gaps(journal, "line-3"))
     config = MqttConfig(url=sys.argv[1], username=sys.argv[2], password_file=Path(sys.argv[3]))
     context = SourceContext(name="mqtt-0", agent="line-3", index=0, data=data, site="s", area="a", line="l")
     source = KIND.create(config, context, sink)

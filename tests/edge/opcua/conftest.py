@@ -10,7 +10,7 @@ import select
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from edge.sources.base import Delivery, SourceContext
+from edge.sources.base import Delivery, Over, SourceContext
 from edge.sources.opcua import KIND, OpcuaConfig
 from edge.sources.opcua.polling import PollingSource
 from edge.sources.opcua.source import OpcuaSource
 from fieldlab.config import Duration
-from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey, SignalTable
+from fieldlab.model import Batch, Gap, GapCause, Guarantee, SignalInfo, SignalKey, SignalTable, gap_id
 from fieldlab.model.record import Row
 from ingest.stores.base import DeadLetter
 
@@ -56,6 +56,7 @@ class RecordingSink:
         self.letters: list[DeadLetter] = []
         self.backfilled: list[Batch] = []
         self.rows: list[Row] = []
+        self.known_gaps: dict[str, Gap] = {}
         self.deliveries: list[Delivery] = []
         self._free = threading.Event()
         self._free.set()
@@ -94,6 +95,83 @@ class RecordingSink:
     def set_aside(self, letters: Sequence[DeadLetter], *, delivery: Delivery | None = None) -> "Future[None]":
         self.letters.extend(letters)
         return self._later()
+
+    # Gaps, as `ingest.gaps` has them but for what flaps: newest revision of each in `known_gaps`, by id.
+
+    def open_gap(self, source: str, cause: GapCause, since: Mapping[int, int], *, detail: str = "") -> None:
+        for signal, start in since.items():
+            if not self._open_gaps(source, cause, {signal: 0}):
+                self._gap(source, cause, signal, start, state="open", detail=detail)
+
+    def end_gap(
+        self,
+        source: str,
+        until: Mapping[int, int] | int,
+        *,
+        state: Over,
+        cause: GapCause | None = None,
+        lost: int = 0,
+        detail: str = "",
+    ) -> None:
+        for gap in self._open_gaps(source, cause, until):
+            end = until if isinstance(until, int) else until[self.table.index(gap.key)]
+            self.known_gaps[gap.id] = msgspec.structs.replace(
+                gap, state=state, end=max(end, gap.time), lost=gap.lost + lost, detail=detail or gap.detail
+            )
+
+    def note_gap(
+        self,
+        source: str,
+        cause: GapCause,
+        spans: Mapping[int, tuple[int, int]],
+        *,
+        state: Over = "ended",
+        lost: Mapping[int, int] | int = 0,
+        detail: str = "",
+    ) -> None:
+        for signal, (start, end) in spans.items():
+            count = lost if isinstance(lost, int) else lost.get(signal, 0)
+            self._gap(source, cause, signal, start, state=state, end=end, lost=count, detail=detail)
+
+    def gaps(self, source: str) -> list[Gap]:
+        found = [g for g in self.known_gaps.values() if g.source == source and g.state in ("open", "ended")]
+        return sorted(found, key=lambda gap: gap.time)
+
+    def close_gaps(self, recovered: Mapping[str, int], *, state: Over = "closed", detail: str = "") -> "Future[None]":
+        for id_, count in recovered.items():
+            if (gap := self.known_gaps.get(id_)) is not None:
+                self.known_gaps[id_] = msgspec.structs.replace(
+                    gap, state=state, recovered=gap.recovered + count, detail=detail or gap.detail
+                )
+        return self._later()
+
+    def signals_of(self, source: str) -> list[int]:
+        return list(range(len(self.table)))
+
+    def last_times(self, signals: Iterable[int]) -> dict[int, int]:
+        wanted = set(signals)
+        found: dict[int, int] = {}
+        for batch in list(self.batches):
+            for signal, time in zip(batch.signal.tolist(), batch.time.tolist(), strict=True):
+                if signal in wanted:
+                    found[signal] = max(time, found.get(signal, time))
+        return found
+
+    def _gap(self, source: str, cause: GapCause, signal: int, start: int, **rest: Any) -> None:
+        key = self.table[signal]
+        made = Gap(
+            time=start, key=key, agent="a", cause=cause, id=gap_id(key, source, cause, start), source=source, **rest
+        )
+        self.known_gaps[made.id] = made
+
+    def _open_gaps(self, source: str, cause: GapCause | None, signals: Mapping[int, int] | int) -> list[Gap]:
+        return [
+            g
+            for g in self.known_gaps.values()
+            if (g.source, g.state) == (source, "open")
+            and cause in (None, g.cause)
+            and (isinstance(signals, int) or self.table.index(g.key) in signals)
+        ]
 
     def _later(self) -> "Future[None]":
         future: Future[None] = Future()
