@@ -108,9 +108,9 @@ class Intake:
         """See `edge.sources.base.Sink`."""
         return self._gaps.close(recovered, state=state, detail=detail)
 
-    def signals_of(self, source: str) -> list[int]:
+    def signals_of(self, source: str) -> dict[int, SignalKey]:
         """See `edge.sources.base.Sink`."""
-        return self._gaps.of_source(source)
+        return {index: self._journal.signals[index] for index in self._gaps.of_source(source)}
 
     def last_times(self, signals: Iterable[int]) -> dict[int, int]:
         """See `edge.sources.base.Sink`."""

@@ -105,8 +105,8 @@ class CountingSink:
     def close_gaps(self, *_: Any, **__: Any) -> "Future[None]":
         raise NotImplementedError
 
-    def signals_of(self, source: str) -> list[int]:  # noqa: ARG002  same
-        return []
+    def signals_of(self, source: str) -> dict[int, SignalKey]:  # noqa: ARG002  same
+        return {}
 
     def last_times(self, signals: Iterable[int]) -> dict[int, int]:  # noqa: ARG002  same
         return {}

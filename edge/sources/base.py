@@ -138,8 +138,8 @@ class Sink(Protocol):
         """
         ...
 
-    def signals_of(self, source: str) -> list[int]:
-        """The indexes of the signals that a source has had, also in earlier runs."""
+    def signals_of(self, source: str) -> dict[int, SignalKey]:
+        """The signals that a source has had, also in earlier runs: index → which."""
         ...
 
     def last_times(self, signals: Iterable[int]) -> dict[int, int]:

@@ -117,8 +117,8 @@ class RecordingSink:
         done.set_result(None)
         return done
 
-    def signals_of(self, source: str) -> list[int]:
-        return list(range(len(self.table)))
+    def signals_of(self, source: str) -> dict[int, SignalKey]:
+        return {i: self.table[i] for i in range(len(self.table))}
 
     def last_times(self, signals: Iterable[int]) -> dict[int, int]:
         wanted = set(signals)
