@@ -1,0 +1,228 @@
+"""The gaps of one server's signals: when they begin, and when and how they are over.
+
+A gap begins at a signal's last reading, by the machine's clock. What is known at its end decides: `closed` where the
+server had kept everything, or says itself that nothing changed; else `ended`, for `backfill` to read again.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Container, Sequence
+from typing import Final, Literal
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from edge.sources.base import Sink
+from edge.sources.opcua.config import DeclaredSignal
+from fieldlab.model import Batch, SignalKey
+
+log = structlog.get_logger()
+
+_DOWN: Final = ("agent_down", "source_down")
+# A DataValue whose InfoType is DataValue and whose Overflow bit is set, OPC 10000-4, 7.39.1.
+_OVERFLOW_MASK: Final = np.uint32(0x0C80)
+_OVERFLOW: Final = np.uint32(0x0480)
+_SKEW: Final = 2_000_000_000  # ns by which our clock and the server's may differ where nobody corrects it
+_KEPT: Final = "the server had kept what came meanwhile"
+_UNCHANGED: Final = "the server's own time says that nothing changed meanwhile"
+
+
+class GapKeeper:
+    """Knows each signal's last reading, and tells the sink of gaps.
+
+    Attributes:
+        ended: set when there may be something to read again.
+    """
+
+    def __init__(self, source: str, sink: Sink) -> None:
+        self._source = source
+        self._sink = sink
+        self._last: NDArray[np.int64] = np.zeros(0, np.int64)  # by signal; 0: none came since the agent started
+        self._awaited: dict[int, int] = {}  # signals that are down → the last moment up to which nothing is missing
+        self._by_journal: set[int] = set()  # of these that moment may be a status of ours, by our clock
+        self._before: NDArray[np.int64] | None = None  # `_last` before notifications that are missing
+        self._adopted: dict[int, SignalKey] = {}
+        self._handles: dict[SignalKey, int] = {}
+        self._came: dict[int, int] | None = None  # while a subscription of before goes on: signal → readings
+        self._holed = False  # what the server had kept was not all there
+        self.ended = asyncio.Event()
+
+    def adopt(self, declared: Sequence[DeclaredSignal]) -> None:
+        """Take up the signals that earlier runs have read: until their next reading, they may miss some."""
+        known = self._sink.signals_of(self._source)
+        self._handles = {signal.key: handle for handle, signal in enumerate(declared)}
+        ours = {i: key for i, key in known.items() if i not in self._adopted and self.handle_of(key) is not None}
+        self._adopted |= ours
+        heard = {i for i in ours if i < len(self._last) and self._last[i]}  # in this run
+        last = {i: t for i, t in self._sink.last_times(ours).items() if i not in heard}
+        if not last:
+            return
+        of = {key: i for i, key in ours.items()}
+        for gap in self._sink.gaps(self._source):
+            if gap.state == "open" and gap.cause in _DOWN and of.get(gap.key) in last:
+                self._awaited[of[gap.key]] = gap.time  # it goes on
+        new = {i: t for i, t in last.items() if i not in self._awaited}
+        self._awaited |= new
+        self._by_journal |= set(new)
+        if new:
+            self._sink.open_gap(self._source, "agent_down", new, detail="the agent did not run")
+
+    def known(self, described: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Every signal that has ever been read: those `described` in this run, and those of earlier ones."""
+        return np.union1d(described, np.fromiter(self._adopted, np.uint32, len(self._adopted))).astype(np.uint32)
+
+    def lose(self, signals: NDArray[np.uint32], why: str) -> None:
+        """The connection is lost."""
+        self._came, self._holed = None, False
+        down = [i for i in signals.tolist() if i not in self._awaited]
+        since = self._newest(down)
+        self._awaited |= since
+        if since:
+            self._sink.open_gap(self._source, "source_down", since, detail=why)
+
+    def go_on(self) -> None:
+        """A subscription of before goes on: what comes until `settle` is what the server had kept."""
+        self._came, self._holed = {}, False
+
+    def start_anew(self) -> None:
+        """There is a new subscription: each signal's first reading ends its gap."""
+        self._came = None
+
+    @property
+    def settling(self) -> bool:
+        """Whether `settle` is to be called, once what the server had kept has come."""
+        return self._came is not None
+
+    def settle(self, now: int, missing: Container[int]) -> None:
+        """What the server had kept has come.
+
+        Args:
+            now: the time there, ns.
+            missing: handles that are not read; their gaps go on.
+        """
+        came, self._came = self._came or {}, None
+        keys = self._sink.signals_of(self._source)
+        down = {i: t for i, t in self._awaited.items() if i in keys and self.handle_of(keys[i]) not in missing}
+        if not down:
+            return
+        self._awaited = {i: t for i, t in self._awaited.items() if i not in down}
+        until = {i: max(now, start) for i, start in down.items()}
+        if self._holed:
+            self._over(until, "ended", "the server had not kept all that came meanwhile")
+            return
+        indices = {keys[i]: i for i in down}
+        gaps = [gap for gap in self._sink.gaps(self._source) if gap.state == "open" and gap.cause in _DOWN]
+        recovered = {gap.id: came.get(indices[gap.key], 0) for gap in gaps if gap.key in indices}
+        self._over(until, "closed", _KEPT)
+        self._sink.close_gaps({id_: count for id_, count in recovered.items() if count}, detail=_KEPT)
+        log.info("opcua_gaps_closed", source=self._source, signals=len(down), readings=sum(recovered.values()))
+
+    def note(self, batch: Batch, lost: dict[int, int], *, again: bool) -> None:
+        """Readings came; tell it before they go to the sink.
+
+        Args:
+            batch: the readings by signal.
+            lost: signal → readings whose Overflow bit says that at least one is lost before them.
+            again: whether the server sends them a second time.
+        """
+        signals = batch.signal
+        if not len(signals):
+            return
+        top = int(signals.max())
+        if top >= len(self._last):
+            self._last = np.append(self._last, np.zeros(top + 1 - len(self._last) + 64, np.int64))
+        if lost:
+            self._overflowed(batch, lost, again=again)
+        if self._came is not None:
+            for signal, count in zip(*(a.tolist() for a in np.unique(signals, return_counts=True)), strict=True):
+                self._came[signal] = self._came.get(signal, 0) + count
+        elif self._awaited and not again:
+            self._back(batch)
+        self._last[signals] = np.maximum(self._last[signals], batch.time)
+
+    def hole(self) -> None:
+        """Notifications are missing; tell it before what came behind them."""
+        if self._before is None:
+            self._before = self._last.copy()
+
+    def whole(self) -> None:
+        """Nothing is missing any more: it came, or is lost."""
+        self._before = None
+
+    def notifications_lost(self, signals: NDArray[np.uint32], count: int, now: int) -> None:
+        """Notifications are gone for good. Which signals they held nobody knows: it may be any of them.
+
+        Args:
+            signals: all that the subscription has.
+            count: notifications; how many readings they held is not known.
+            now: the server's time, ns.
+        """
+        self._holed = True
+        before = self._last if self._before is None else self._before
+        spans = {i: (int(before[i]), self._awaited.get(i, now)) for i in signals.tolist() if i < len(before)}
+        spans = {i: (start, end) for i, (start, end) in spans.items() if 0 < start < end}
+        if spans:
+            detail = f"{count} notifications that the server has no more"
+            self._sink.note_gap(self._source, "notification_lost", spans, detail=detail)
+            self.ended.set()
+
+    def _overflowed(self, batch: Batch, lost: dict[int, int], *, again: bool) -> None:
+        """The oldest of a queue is dropped first: what is lost lies between a reading so marked and the one before."""
+        marked = (batch.status & _OVERFLOW_MASK) == _OVERFLOW
+        spans: dict[int, tuple[int, int]] = {}
+        for signal in lost:
+            rows = np.flatnonzero(batch.signal == signal)
+            hits = np.flatnonzero(marked[rows])
+            first = hits[0]
+            start = int(batch.time[rows[first - 1]]) if first else self._newest([signal]).get(signal, 0)
+            end = int(batch.time[rows[hits[-1]]])
+            if 0 < start < end:
+                spans[signal] = (start, end)
+        if spans:
+            # Marked a second time, it is lost once. The ledger counts it from `append` alone.
+            known = {} if again else lost
+            detail = "the server's queue was full"
+            self._sink.note_gap(self._source, "queue_overflow", spans, lost=known, detail=detail)
+            self.ended.set()
+
+    def _back(self, batch: Batch) -> None:
+        """First readings after a gap."""
+        changed: dict[int, int] = {}
+        unchanged: dict[int, int] = {}
+        firsts, rows = np.unique(batch.signal, return_index=True)
+        for signal, row in zip(firsts.tolist(), rows.tolist(), strict=True):
+            since = self._awaited.pop(signal, None)
+            if since is None:
+                continue
+            at = int(batch.time[row])
+            if at == since or (signal in self._by_journal and at < since - _SKEW):
+                unchanged[signal] = max(since, time.time_ns())
+            else:
+                changed[signal] = at if at > since else max(since, time.time_ns())
+        if unchanged:
+            self._over(unchanged, "closed", _UNCHANGED)
+        if changed:
+            self._over(changed, "ended", "")
+
+    def _over(self, until: dict[int, int], state: Literal["ended", "closed"], detail: str) -> None:
+        for cause in _DOWN:
+            self._sink.end_gap(self._source, until, state=state, cause=cause, detail=detail)
+        if state == "ended":
+            self.ended.set()
+
+    def _newest(self, signals: Collection[int]) -> dict[int, int]:
+        """The time of the last reading of each signal that has one, ns."""
+        found = {i: int(self._last[i]) for i in signals if i < len(self._last)}
+        silent = [i for i in signals if not found.get(i)]
+        return {i: t for i, t in found.items() if t} | (self._sink.last_times(silent) if silent else {})
+
+    def handle_of(self, key: SignalKey) -> int | None:
+        """The handle that a signal is read by: its own, or that of the array or structure that it is part of."""
+        name = key.name
+        while name:
+            found = self._handles.get(SignalKey(key.place, name))
+            if found is not None:
+                return found
+            name = name[: max(name.rfind("["), name.rfind("."), 0)]
+        return None
