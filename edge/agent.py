@@ -14,6 +14,9 @@ import structlog
 from starlette.routing import BaseRoute
 
 from edge import http, queries, remedy
+from edge.actions.command import Commandable
+from edge.actions.runner import NAME as ACTIONS
+from edge.actions.runner import Actions
 from edge.catalog import Catalog
 from edge.config import AgentConfig, in_file
 from edge.intake import Intake
@@ -67,6 +70,7 @@ class Agent:
         )
         self._stop = asyncio.Event()
         self._drain = asyncio.Event()
+        self._end_actions = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._readers: list[Reader] = []
         self._catalog = Catalog(self._journal.signals, config.rules, self._tell)
@@ -78,7 +82,8 @@ class Agent:
         self._judge = Judge(self._journal, config.analytics())
         self._ledger = Ledger(self._journal, self._stores[0], config.agent.name)
         self._sources = [self._make_source(i) for i in range(len(config.sources))]
-        kept = {f.name for f in self._forwarders} | {"analytics"}
+        self._actions = self._make_actions()
+        kept = {f.name for f in self._forwarders} | {"analytics"} | ({ACTIONS} if self._actions else set())
         if retired := [name for name in self._journal.consumers() if name not in kept]:
             log.warning("consumers_retired", names=retired, reason="no longer in the configuration")
             self._journal.retire(retired)
@@ -104,12 +109,15 @@ class Agent:
         chores = [asyncio.create_task(chore) for chore in self._chores()]
         watched = [serving, *consumers, *chores]
         sources = [asyncio.create_task(self._supervise(s)) for s in self._sources]
+        acting = [asyncio.create_task(self._actions.run(self._end_actions))] if self._actions else []
         stopping = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait([stopping, *watched], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopping}:
                 task.result()  # these never end by themselves: an error here ends the agent
         finally:
+            self._end_actions.set()  # first: what was begun ends while its source is connected
+            await _settle(acting, _DRAIN)
             self._stop.set()
             log.info("agent_stopping", agent=self._config.agent.name)
             await _settle(sources, _DRAIN)
@@ -143,6 +151,8 @@ class Agent:
         sources = [msgspec.to_builtins(s.status()) for s in self._sources]
         consumers = [msgspec.to_builtins(f.status()) for f in self._forwarders]
         consumers.append(msgspec.to_builtins(self._judge.status()))
+        if self._actions:
+            consumers.append(msgspec.to_builtins(self._actions.status()))
         journal = self._journal.stats()
         ready = all(s["connected"] for s in sources) and not journal.error and not any(c["error"] for c in consumers)
         guarantees = {info.key.path: info.guarantee for info in self._catalog.infos()}
@@ -159,6 +169,7 @@ class Agent:
             "consumers": consumers,
             "ledger": self._ledger.totals(),
             "ledger_signals": signals,
+            "actions": self._actions.outcomes if self._actions else {},
             "set_aside_input": sum(intake.set_aside_count for intake in self._intakes),
             "journal": msgspec.to_builtins(journal),
         }
@@ -194,6 +205,13 @@ class Agent:
         except ConfigError as e:
             raise in_file(self._config, e, configured) from e
 
+    def _make_actions(self) -> Actions | None:
+        """The consumer that acts on machines; none unless it is configured."""
+        if not self._config.actions:
+            return None
+        able = {a.source: cast("Commandable", self._sources[a.source]) for a in self._config.actions}
+        return Actions(self._journal, self._config.actions, able)
+
     def _tell(self, info: SignalInfo) -> None:
         """A new or changed description: a row for stores and analytics, ahead of its readings. Any thread may call."""
         self._journal.write([info])
@@ -206,6 +224,8 @@ class Agent:
         for forwarder in self._forwarders:
             forwarder.wake()
         self._judge.wake()
+        if self._actions:
+            self._actions.wake()
 
     async def _supervise(self, source: Source) -> None:
         """A source that breaks is started again; it never stops the others."""

@@ -3,6 +3,7 @@
 import asyncio
 from fnmatch import fnmatchcase
 
+from edge.actions.check import check_actions
 from edge.config import AgentConfig, in_file
 from edge.sources import load_kind as load_source
 from edge.sources.base import CheckLine
@@ -22,6 +23,8 @@ async def check(config: AgentConfig) -> list[CheckLine]:
             lines += await load_source(source.kind).check(source.config, config.source_context(index))
         except ConfigError as e:
             raise in_file(config, e, source) from e
+    kinds = [(source.kind, source.config) for source in config.sources]
+    lines += await check_actions(config.actions, kinds, config.source_context)
     for index, store in enumerate(config.stores):
         context = config.store_context(index)
         found = await asyncio.to_thread(load_store(store.kind).check, store.config, context)

@@ -6,6 +6,8 @@ from typing import Any, Literal
 import msgspec
 
 from analytics.config import AnalyticsConfig, ChartConfig, PartConfig, validate
+from edge.actions.config import BoundAction
+from edge.actions.wiring import bind_actions
 from edge.sources import known_kinds as known_sources
 from edge.sources import load_kind as load_source
 from edge.sources.base import SourceContext
@@ -94,6 +96,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[SignalRule, ...]
     charts: tuple[ChartConfig, ...]
     parts: tuple[PartConfig, ...]
+    actions: tuple[BoundAction, ...] = ()
 
     def source_context(self, index: int) -> SourceContext:
         """What the source at `index` is told."""
@@ -131,6 +134,7 @@ class _Top(msgspec.Struct, frozen=True, kw_only=True):
     signal: tuple[dict[str, Any], ...] = ()
     chart: tuple[dict[str, Any], ...] = ()
     part: tuple[dict[str, Any], ...] = ()
+    action: tuple[dict[str, Any], ...] = ()
 
 
 def load(path: Path, *, agent: str = "") -> AgentConfig:
@@ -153,15 +157,17 @@ def load(path: Path, *, agent: str = "") -> AgentConfig:
         raise document.error("may hold letters, digits, - _ and . only", "agent.name")
     if not top.source:
         raise document.error("there is no [[source]]: nothing to read", "source")
+    sources = _configured(document, top.source, "source", {})
     config = AgentConfig(
         file=path,
         agent=section,
         place=document.bind(PlaceSection, top.place, "place"),
         stores=_configured(document, top.store or ({"kind": "embedded"},), "store", top.agent),
-        sources=_configured(document, top.source, "source", {}),
+        sources=sources,
         rules=tuple(document.bind(SignalRule, t, f"signal[{i}]") for i, t in enumerate(top.signal)),
         charts=tuple(document.bind(ChartConfig, t, f"chart[{i}]") for i, t in enumerate(top.chart)),
         parts=tuple(document.bind(PartConfig, t, f"part[{i}]") for i, t in enumerate(top.part)),
+        actions=bind_actions(document, top.action, [(s.kind, s.config) for s in sources]),
     )
     for key, message in validate(config.analytics()):
         raise document.error(message, key)
@@ -191,6 +197,8 @@ def _struct(document: Document, section: str, kind: str, key: str) -> type[msgsp
         return load_source(kind).config if section == "source" else load_store(kind).config
     except ModuleNotFoundError as e:
         raise document.error(f"{kind!r} needs {e.name}; in Fieldlab's folder: pip install '.[{kind}]'", key) from e
+    except RefusedError as e:  # a plug-in that is none
+        raise document.error(str(e), f"{key}.kind") from e
 
 
 def _refuse_worker_with_judgement(document: Document, config: AgentConfig) -> None:

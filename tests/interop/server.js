@@ -16,6 +16,7 @@ const EPOCH = 116444736000000000n;
 const MILLION = 1000000n;
 const produced = [];
 const variables = {};
+const asked = { writes: [], calls: [] };
 let server, namespace, folder, lastTick = 0n;
 
 // One tick (100 ns) later than the last reading at least: each has a time of its own.
@@ -73,7 +74,8 @@ function add(name, what) {
     organizedBy: folder,
     browseName: name,
     nodeId: `s=${name}`,
-    dataType: what.type === "ExtensionObject" ? "Range" : what.type,
+    dataType: what.dataType || (what.type === "ExtensionObject" ? "Range" : what.type),
+    ...(what.access ? { accessLevel: what.access, userAccessLevel: what.userAccess || what.access } : {}),
     valueRank: Array.isArray(what.value) ? (what.dimensions ? what.dimensions.length : 1) : -1,
     arrayDimensions: what.dimensions,
     minimumSamplingInterval: 0,
@@ -179,6 +181,24 @@ const commands = {
   write({ name, ...what }) {
     variables[name].setValueFromSource(toVariant(what));
   },
+  // A method of the object `parent`, and its arguments: [[name, type, value rank], …]. It notes its calls in `asked`.
+  method({ name, parent, inputs, executable, status }) {
+    const object = variables[parent] || (variables[parent] = namespace.addObject({ organizedBy: server.engine.addressSpace.rootFolder.objects, browseName: parent, nodeId: `s=${parent}` }));
+    const method = namespace.addMethod(object, {
+      browseName: name, nodeId: `s=${parent}.${name}`,
+      inputArguments: (inputs || []).map(([name, type, rank]) => ({ name, dataType: DataType[type], valueRank: rank === undefined ? -1 : rank })),
+      outputArguments: [{ name: "answer", dataType: DataType.String }],
+    });
+    if (executable === false) return; // one that is not bound cannot be executed
+    method.bindMethod((given, _, done) => {
+      asked.calls.push([`${parent}.${name}`, given.map((v) => v.value)]);
+      done(null, { statusCode: StatusCodes[status || "Good"], outputArguments: [new Variant({ dataType: DataType.String, value: "heard" })] });
+    });
+  },
+  // What clients wrote and called since the start: [[node, value, type], …].
+  asked() {
+    return asked;
+  },
   freeze({ ms }) {
     const end = Date.now() + ms;
     while (Date.now() < end); // accepts, and never answers
@@ -221,6 +241,10 @@ async function main() {
   for (const [name, what] of Object.entries(options.variables || {})) add(name, what);
   for (const what of options.instances || []) commands.instantiate(what);
   if (options.publishLimit) server.on("create_session", (session) => (session.publishEngine.maxPublishRequestInQueue = options.publishLimit));
+  server.on("request", (request) => {
+    if (request.constructor.name !== "WriteRequest") return;
+    for (const { nodeId, value } of request.nodesToWrite) asked.writes.push([String(nodeId.value), value.value.value, DataType[value.value.dataType]]);
+  });
   await server.start();
   console.log(JSON.stringify({ ready: true, uri: URI, namespaces: addressSpace.getNamespaceArray().map((n) => n.namespaceUri) }));
   let text = "";

@@ -16,9 +16,11 @@ import structlog
 from asyncua import ua
 from asyncua.ua import uaerrors
 
+from edge.actions.command import Answer, Command
 from edge.sources.base import Sink, SourceContext, SourceStatus
 from edge.sources.opcua.browse import CallLimits, in_batches, read_limits, read_namespaces
 from edge.sources.opcua.browse_paths import Wildcards, resolve_all
+from edge.sources.opcua.commands import execute
 from edge.sources.opcua.config import OpcuaConfig, declared, sampling_of
 from edge.sources.opcua.counters import Counters
 from edge.sources.opcua.link import Link, open_link, reason
@@ -56,6 +58,7 @@ class PollingSource:
         self._sequence = itertools.count(1)
         self._seen: dict[int, bytes] = {}
         self._waiting: set[asyncio.Future[Any]] = set()
+        self._link: Link | None = None
         self._nodes: dict[int, ua.NodeId] = {}
         self._registered: dict[int, ua.NodeId] = {}
         self._limits = CallLimits()
@@ -84,6 +87,10 @@ class PollingSource:
             counters=counters,
         )
 
+    async def command(self, command: Command) -> Answer:
+        """Write or call on the live session; see `Commandable`."""
+        return await execute(self._link if self._connected else None, command)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop` is set; reconnect for ever meanwhile."""
         try:
@@ -94,7 +101,7 @@ class PollingSource:
 
     async def _serve(self) -> None:
         """Connect and read until something goes wrong, which is raised."""
-        link = await open_link(self._config, self._context, lambda _: None)
+        self._link = link = await open_link(self._config, self._context, lambda _: None)
         try:
             self._config = await self._wild.expand(link.session, await read_namespaces(link.session))
             self._declared = declared(self._config, self._context)
@@ -111,6 +118,7 @@ class PollingSource:
         finally:
             with contextlib.suppress(asyncio.CancelledError):
                 await link.close(keep_subscriptions=False, within=_CLOSE_WITHIN)
+            self._link = None
 
     async def _find(self, link: Link, handles: list[int]) -> None:
         """Look nodes up, and register those found, which the server may then read faster (OPC 10000-4, 5.9.5)."""

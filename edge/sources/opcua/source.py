@@ -9,8 +9,10 @@ import numpy as np
 import structlog
 from asyncua.ua import uaerrors
 
+from edge.actions.command import Answer, Command
 from edge.sources.base import Sink, SourceContext, SourceStatus
 from edge.sources.opcua.browse_paths import Wildcards
+from edge.sources.opcua.commands import execute
 from edge.sources.opcua.config import OpcuaConfig, deadband_of, declared, sampling_of
 from edge.sources.opcua.counters import Counters
 from edge.sources.opcua.decode import UndecodableError, decode
@@ -102,6 +104,10 @@ class OpcuaSource:
         self._acks = Acknowledgements()
         try:
             await serve_for_ever(stop, self._serve, lambda: self._connected, self._lost)
+    async def command(self, command: Command) -> Answer:
+        """Write or call on the live session; see `Commandable`."""
+        return await execute(self._link if self._connected else None, command)
+
         finally:
             self._connected = False
             self._error = "stopped"
