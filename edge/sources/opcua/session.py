@@ -7,6 +7,7 @@ publish loop is replaced. The private names of asyncua used here: `UaSession._se
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Future
@@ -17,7 +18,10 @@ import structlog
 from asyncua import ua
 from asyncua.client.ua_client import UaClient
 from asyncua.client.ua_session import UaSession
+from asyncua.common.utils import Buffer
 from asyncua.ua import uaerrors
+
+from edge.sources.opcua.transport import PublishTransport
 
 log = structlog.get_logger()
 
@@ -62,11 +66,12 @@ class Acknowledgements:
 
     def __init__(self) -> None:
         self._ready: list[tuple[int, int]] = []
+        self._done: deque[tuple[tuple[int, int], int, Future[None]]] = deque()
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Event()
         self._room.set()
         self._generation = 0
-        self.pending = 0
+        self._pending = 0
         self.failed = 0
         self.sent = 0
 
@@ -74,15 +79,18 @@ class Acknowledgements:
         """Acknowledge `receipt` when its future is done without an error."""
         if receipt.kept is None:
             return
-        self.pending += 1
-        if self.pending >= MAX_PENDING:
+        self._pending += 1
+        if self._pending >= MAX_PENDING:
             self._room.clear()
         number = (receipt.subscription, receipt.sequence)
         generation = self._generation
 
         def done(future: "Future[None]") -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nothing can be acknowledged any more
-                self._loop.call_soon_threadsafe(self._done, number, generation, future)
+            # The loop is woken only if somebody waits for it: else the next Publish request looks here anyway.
+            self._done.append((number, generation, future))
+            if self.holding or future.cancelled() or future.exception() is not None:
+                with contextlib.suppress(RuntimeError):  # the loop has ended: nothing can be acknowledged any more
+                    self._loop.call_soon_threadsafe(self._collect)
 
         receipt.kept.add_done_callback(done)
 
@@ -91,20 +99,29 @@ class Acknowledgements:
         self._generation += 1
         self._ready.clear()
 
-    def _done(self, number: tuple[int, int], generation: int, future: "Future[None]") -> None:
-        self.pending -= 1
-        if self.pending < MAX_PENDING:
+    def _collect(self) -> None:
+        """Look at what the disk has by now."""
+        while self._done:
+            number, generation, future = self._done.popleft()
+            self._pending -= 1
+            try:
+                error = future.exception()
+            except FutureCancelledError as e:
+                error = e
+            if error is None:
+                if generation == self._generation:
+                    self._ready.append(number)
+            else:
+                self.failed += 1
+                log.error("opcua_not_kept", subscription=number[0], sequence=number[1], error=str(error))
+        if self._pending < MAX_PENDING:
             self._room.set()
-        try:
-            error = future.exception()
-        except FutureCancelledError as e:
-            error = e
-        if error is None:
-            if generation == self._generation:
-                self._ready.append(number)
-        else:
-            self.failed += 1
-            log.error("opcua_not_kept", subscription=number[0], sequence=number[1], error=str(error))
+
+    @property
+    def pending(self) -> int:
+        """How many are still on their way to disk."""
+        self._collect()
+        return self._pending
 
     @property
     def holding(self) -> bool:
@@ -113,10 +130,13 @@ class Acknowledgements:
 
     async def room(self) -> None:
         """Wait while `holding`."""
-        await self._room.wait()
+        if self.holding:
+            self._collect()  # what was done just before this began to hold has woken nobody
+            await self._room.wait()
 
     def take(self) -> list[tuple[int, int]]:
         """What to acknowledge now; give it `back` if it could not be sent."""
+        self._collect()
         taken, self._ready = self._ready, []
         self.sent += len(taken)
         return taken
@@ -153,6 +173,7 @@ class PublishSession(UaSession):
         self._receive = receive
         self._wanted = pumps
         self._pumps: set[asyncio.Task[Any]] = set()
+        self._transport: PublishTransport | None = None
 
     def ensure_publish_loop(self) -> None:
         """Start the pumps; asyncua calls it when a subscription was created."""
@@ -233,11 +254,16 @@ class PublishSession(UaSession):
             yield found[0]
 
     async def _publish(self, taken: list[tuple[int, int]]) -> bytes:
-        request = ua.PublishRequest()
-        request.Parameters.SubscriptionAcknowledgements = [
-            ua.SubscriptionAcknowledgement(SubscriptionId=ua.UInt32(s), SequenceNumber=ua.UInt32(n)) for s, n in taken
-        ]
-        return bytes(await self._send_request(request, timeout=0))
+        protocol = self._client.protocol
+        if protocol is None:
+            raise ConnectionError("the connection is not open")
+        if self._transport is None:
+            self._transport = PublishTransport.on(protocol)
+        answer = await self._transport.publish(taken)
+        if isinstance(answer, Buffer):
+            protocol.check_answer(answer, "")  # raises what a ServiceFault says
+            answer = bytes(answer)
+        return answer
 
     async def _pump(self) -> None:
         while True:
