@@ -12,7 +12,7 @@ from edge.sources import known_kinds as known_sources
 from edge.sources import load_kind as load_source
 from edge.sources.base import SourceContext
 from fieldlab.config import Document, Duration, Size
-from fieldlab.errors import ConfigError
+from fieldlab.errors import ConfigError, RefusedError
 from fieldlab.model import SignalKind
 from ingest.stores import known_kinds as known_stores
 from ingest.stores import load_kind as load_store
