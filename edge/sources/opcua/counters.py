@@ -15,12 +15,22 @@ class Counters(msgspec.Struct):
         transfers: sessions that took over the subscription of an earlier one.
         resumed: earlier sessions that went on.
         recreated: items that had gone silent although their value changed, and were made anew.
-        undecodable: messages that could not be read; they are in the dead letter.
+        undecodable: messages and structures that could not be read; they are in the dead letter.
         unkept: values of a type that cannot be kept; each became a status.
-        times_replaced: readings without a usable source time.
+        times_replaced: readings without a source time.
+        times_set_aside: readings whose source time cannot be; they are in the dead letter.
         empty: array values without elements.
-        ignored: notifications that are not data, such as events.
+        ignored: notifications that are not data, such as a vendor's own.
         acks_refused: acknowledgements that the server did not want.
+        events: events written.
+        events_known: events that came once more, and were not written again.
+        events_unwanted: events of a type or severity that was not asked for, from a server that does not filter.
+        unknown_events: events of a client handle that was never given out.
+        event_fields_bad: fields of events that hold something else than they should; they are empty.
+        event_times_replaced: events without a usable time of their own.
+        event_queue_overflows: times that the server's queue of events was full: events are lost.
+        condition_refreshes: whole rounds in which the server told the conditions that it retains.
+        conditions_ended: conditions that ended while nobody listened.
     """
 
     notifications: int = 0
@@ -34,6 +44,16 @@ class Counters(msgspec.Struct):
     undecodable: int = 0
     unkept: int = 0
     times_replaced: int = 0
+    times_set_aside: int = 0
     empty: int = 0
     ignored: int = 0
     acks_refused: int = 0
+    events: int = 0
+    events_known: int = 0
+    events_unwanted: int = 0
+    unknown_events: int = 0
+    event_fields_bad: int = 0
+    event_times_replaced: int = 0
+    event_queue_overflows: int = 0
+    condition_refreshes: int = 0
+    conditions_ended: int = 0

@@ -66,6 +66,7 @@ def read_grouped(body: bytes, pos: int, end: int, arrival: int) -> Columns:
     at = np.array(starts, np.int64)
     of = _NUMBERS[np.array(heads, np.intp)]
     batches, items = [], []
+    asides: list[NDArray[np.int64] | None] = []
     unkept = replaced = 0
     for number, members in enumerate(np.bincount(of).tolist()):
         if not members or not number:
@@ -82,6 +83,7 @@ def read_grouped(body: bytes, pos: int, end: int, arrival: int) -> Columns:
         view = np.ndarray((end - pos - form.itemsize + 1,), form, body, pos, (1,))
         found = read_rows(view[at[chosen] - pos], mask, kind, arrival)
         batches.append(found.batch)
+        asides.append(found.aside)
         items.append(chosen)
         unkept += found.unkept
         replaced += found.times_replaced
@@ -91,8 +93,20 @@ def read_grouped(body: bytes, pos: int, end: int, arrival: int) -> Columns:
     if rest.element is not None:
         grouped = np.full(sum(len(b) for b in batches), SCALAR, np.int32)
         element = np.concatenate([grouped, rest.element])[order]
+    aside = None
+    if rest.aside is not None or any(one is not None for one in asides):
+        parts = zip([*asides, rest.aside], [*batches, rest.batch], strict=True)
+        aside = np.concatenate([np.zeros(len(b), np.int64) if one is None else one for one, b in parts])[order]
     batch = concat([*batches, rest.batch]).take(order)
-    return Columns(batch, element, unkept + rest.unkept, replaced + rest.times_replaced, rest.empty)
+    return Columns(
+        batch,
+        element,
+        unkept + rest.unkept,
+        replaced + rest.times_replaced,
+        rest.empty,
+        aside=aside,
+        opaque=rest.opaque,
+    )
 
 
 def _scan(cursor: Cursor, walker: Walker, count: int) -> tuple[list[int], list[int], list[int]]:

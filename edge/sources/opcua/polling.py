@@ -108,17 +108,19 @@ class PollingSource:
             self._signals.grow(self._declared)
             self._limits = await read_limits(link.session)
             self._registered.clear()  # they were of the session before
+            self._receiver.typed.new_session()
             await self._find(link, list(range(len(self._declared))))
             self._counters.reconnects += self._was_connected
             self._connected = self._was_connected = True
             self._days = link.days()
             self._error = ""
             log.info("opcua_polling", source=self.name, url=self._config.url, signals=len(self._nodes))
+            await self._receiver.typed.learn_states(link.session)
             await self._poll(link)
         finally:
+            self._link = None
             with contextlib.suppress(asyncio.CancelledError):
                 await link.close(keep_subscriptions=False, within=_CLOSE_WITHIN)
-            self._link = None
 
     async def _find(self, link: Link, handles: list[int]) -> None:
         """Look nodes up, and register those found, which the server may then read faster (OPC 10000-4, 5.9.5)."""
@@ -127,6 +129,9 @@ class PollingSource:
         found = await resolve_all(link.session, namespaces, addresses)
         before = self._nodes
         self._nodes = {h: node for h, node in found.items() if not isinstance(node, str)}
+        await self._receiver.typed.learn(
+            link.session, {h: node for h, node in self._nodes.items() if before.get(h) != node or not self._connected}
+        )
         why = {h: text for h, text in found.items() if isinstance(text, str)}
         self._gone &= set(self._nodes)
         kept = {self._short(h) for h in self._gone} | {self._short(h) for h in why} | set(self._wild.wrong)
@@ -165,6 +170,8 @@ class PollingSource:
         due = dict.fromkeys(groups, time.monotonic())
         look_again = time.monotonic() + self._config.retry_missing
         while True:
+            if self._receiver.typed.unknown:
+                await self._receiver.typed.look_up(link.session)
             now = time.monotonic()
             if self._missing and now >= look_again:
                 await self._find(link, list(range(len(self._declared))))

@@ -18,15 +18,17 @@ _NONE: Final = b"\xff\xff\xff\xff"  # an absent array
 _READ_RESPONSE, _PUBLISH_RESPONSE, _DATA_CHANGE = 634, 829, 811
 
 
-async def read_encoded(session: PublishSession, nodes: list[ua.NodeId]) -> list[bytes]:
-    """The value of each node as the bytes of its DataValue, with the source's time alone.
+async def read_encoded(
+    session: PublishSession, nodes: list[ua.NodeId], attribute: AttributeIds = AttributeIds.Value
+) -> list[bytes]:
+    """The value, or another attribute, of each node as the bytes of its DataValue, with the source's time alone.
 
     Raises:
         uaerrors.UaError: if the server refuses the call, or its answer cannot be read.
     """
     request = ua.ReadRequest()
     request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Source
-    request.Parameters.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=AttributeIds.Value) for node in nodes]
+    request.Parameters.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node in nodes]
     body = bytes(await session._send_request(request))  # noqa: SLF001  asyncua has no public way to the bytes
     cursor = Cursor(body)
     found = []

@@ -1,6 +1,6 @@
 """Client handles of one server → indices of signals. Scalars by one array; the elements of arrays one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edge.sources.base import Sink
 from edge.sources.opcua.columns import SCALAR, Columns
 from edge.sources.opcua.config import DeclaredSignal
-from fieldlab.model import Batch, SignalKey
+from fieldlab.model import Batch, SignalInfo, SignalKey, SignalKind
 from fieldlab.model.signal import TooManySignalsError
 
 log = structlog.get_logger()
@@ -34,6 +34,9 @@ class SignalMap:
         self._sink = sink
         self._scalar = np.full(len(declared), _UNKNOWN, np.uint32)
         self._elements: dict[int, list[int | None]] = {}
+        self._leaves: dict[int, dict[str, int | None]] = {}
+        self._states: dict[int, dict[str, str]] = {}
+        self._keys: dict[int, SignalKey] = {}
         self._full: set[int] = set()
         self.refused = 0
         self.unknown = 0
@@ -48,13 +51,62 @@ class SignalMap:
         """Every signal described so far."""
         scalars = self._scalar[self._scalar != _UNKNOWN].tolist()
         elements = [i for found in self._elements.values() for i in found if i is not None]
-        return np.asarray(scalars + elements, np.uint32)
+        leaves = [i for found in self._leaves.values() for i in found.values() if i is not None]
+        return np.asarray(scalars + elements + leaves, np.uint32)
+
+    def key_of(self, index: int) -> SignalKey:
+        """Which signal it is; it was described here."""
+        return self._keys[index]
+
+    def declared_key(self, handle: int) -> SignalKey | None:
+        """The signal that a handle was given out for; None if it never was."""
+        return self._declared[handle].key if handle < len(self._declared) else None
+
+    def all_of(self, handle: int) -> list[int]:
+        """The signals that a handle became so far; its own name if there are none."""
+        parts = [*self._elements.get(handle, ()), *self._leaves.get(handle, {}).values()]
+        found = [self._scalar_index(handle)] if not parts and handle < len(self._declared) else parts
+        return [index for index in found if index is not None]
+
+    def set_states(self, handle: int, states: dict[str, str]) -> None:
+        """What the numbers of a handle mean, where the configuration does not say it."""
+        if self._states.get(handle) == states:
+            return
+        self._states[handle] = states
+        if self._scalar[handle] != _UNKNOWN:
+            self._describe(handle, self._declared[handle].key)
+        for i, known in enumerate(self._elements.get(handle, ())):
+            if known is not None:
+                key = self._declared[handle].key
+                self._describe(handle, SignalKey(key.place, f"{key.name}[{i}]"))
+
+    def leaf(self, handle: int, path: str, states: Mapping[str, str], *, text: bool) -> int | None:
+        """The signal of a value within another, such as `.position.x`; None if there may be no more signals."""
+        if not path:
+            return self._scalar_index(handle) if handle < len(self._declared) else None
+        if handle >= len(self._declared):
+            return None
+        leaves = self._leaves.setdefault(handle, {})
+        if path not in leaves:
+            known = self._declared[handle]
+            kind: SignalKind = "state" if states else "text" if text else "gauge"
+            key = SignalKey(known.key.place, known.key.name + path)
+            # Unit, limits and scale of the whole would be wrong for its parts: [[signal]] gives them theirs.
+            info = SignalInfo(key=key, kind=kind, guarantee=known.info.guarantee, states=dict(states))
+            leaves[path] = self._tell(handle, info, 1.0, 0.0)
+        return leaves[path]
 
     def to_batch(self, columns: Columns) -> Batch:
         """The readings by signal; `refused` and `unknown` count those that are dropped."""
         batch = columns.batch
         handles = batch.signal
-        if columns.element is None and not self._elements and len(handles) and int(handles.max()) < len(self._scalar):
+        if (
+            columns.element is None
+            and not self._elements
+            and not self._leaves
+            and len(handles)
+            and int(handles.max()) < len(self._scalar)
+        ):
             signal = self._scalar[handles]
             if not (signal == _UNKNOWN).any():
                 return msgspec.structs.replace(batch, signal=signal)
@@ -70,8 +122,10 @@ class SignalMap:
             if handle >= len(self._declared):
                 self.unknown += 1
                 continue
-            if element == SCALAR and handle in self._elements and valueless[row]:
-                found = list(self._elements[handle])  # a status of the whole array is one of each element
+            whole = element == SCALAR and valueless[row]
+            found: Iterable[int | None]
+            if whole and (handle in self._elements or handle in self._leaves):
+                found = self.all_of(handle)  # a status of the whole is one of each part
             elif element == SCALAR:
                 found = [self._scalar_index(handle)]
             else:
@@ -102,17 +156,27 @@ class SignalMap:
         return found[element]
 
     def _describe(self, handle: int, key: SignalKey) -> int | None:
+        known = self._declared[handle]
+        info = msgspec.structs.replace(known.info, key=key)
+        states = self._states.get(handle)
+        if states and not info.states:
+            info = msgspec.structs.replace(info, kind="state", states=states)
+        return self._tell(handle, info, known.scale, known.offset)
+
+    def _tell(self, handle: int, info: SignalInfo, scale: float, offset: float) -> int | None:
         if handle in self._full:
             return None
-        known = self._declared[handle]
         try:
-            return self._sink.describe(
-                msgspec.structs.replace(known.info, key=key), scale=known.scale, offset=known.offset
-            )
+            index = self._sink.describe(info, scale=scale, offset=offset)
         except TooManySignalsError as e:
             self._full.add(handle)
-            log.warning("opcua_signal_refused", signal=key.short, reason=str(e))
+            log.warning("opcua_signal_refused", signal=info.key.short, reason=str(e))
             return None
+        except ValueError as e:  # a field's name, or a path, that is too long
+            log.warning("opcua_signal_refused", signal=info.key.short, reason=str(e))
+            return None
+        self._keys[index] = info.key
+        return index
 
 
 def overflow(batch: Batch) -> dict[int, int]:

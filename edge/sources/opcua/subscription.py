@@ -19,6 +19,7 @@ from edge.sources.opcua.decode import decode
 from edge.sources.opcua.held import Held
 from edge.sources.opcua.link import Link
 from edge.sources.opcua.nodes import NodeAddress
+from edge.sources.opcua.typed import Typed
 
 ITEMS_PER_CALL: Final = 1000
 NOTIFICATIONS_PER_PUBLISH: Final = 10_000
@@ -41,8 +42,11 @@ class Feed:
         revised_sampling: items that the server samples less often than asked.
     """
 
-    def __init__(self, link: Link, config: OpcuaConfig, declared: Sequence[DeclaredSignal]) -> None:
+    def __init__(
+        self, link: Link, config: OpcuaConfig, declared: Sequence[DeclaredSignal], typed: Typed | None = None
+    ) -> None:
         self._link = link
+        self._typed = typed
         self._config = config
         self._declared = declared
         self._addresses = [NodeAddress.parse(signal.node, signal.start) for signal in config.signal]
@@ -86,6 +90,16 @@ class Feed:
         self.lifetime = held.lifetime
         self._items = dict(held.items)
         self.missing = {h: "not tried yet" for h in range(len(self._declared)) if h not in self._items}
+
+    async def learn(self, nodes: dict[int, ua.NodeId] | None = None) -> None:
+        """Ask what the nodes of these client handles are made of, before their values come; None for all."""
+        if self._typed is None:
+            return
+        if nodes is None:
+            namespaces = await read_namespaces(self._link)
+            found = await resolve_all(self._link.session, namespaces, dict(enumerate(self._addresses)))
+            nodes = {h: node for h, node in found.items() if not isinstance(node, str)}
+        await self._typed.learn(self._link.session, nodes)
 
     @property
     def items(self) -> dict[int, int]:
@@ -164,6 +178,7 @@ class Feed:
                 self.missing[handle] = node
             else:
                 wanted.append((handle, node))
+        await self.learn(dict(wanted))
         size = await items_per_call(self._link)
         while wanted:
             part, rest = wanted[:size], wanted[size:]

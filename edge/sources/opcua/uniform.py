@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.sources.opcua.columns import Columns
-from edge.sources.opcua.wire import EPOCH_TICKS, LAST_DATETIME, MAX_TICKS
+from edge.sources.opcua.wire import EPOCH_TICKS, LAST_DATETIME, latest
 from fieldlab.model import Batch
 from fieldlab.model.status import BAD_TYPE_MISMATCH, is_bad
 
@@ -86,7 +86,7 @@ def read_rows(rows: NDArray[Any], mask: int, kind: int, arrival: int) -> Columns
         kind: see `layout`.
         arrival: the time for readings without one, ns.
     """
-    time, replaced = _times(rows, mask, arrival)
+    time, replaced, aside = _times(rows, mask, arrival)
     status = rows["status"] if mask & 0x02 else None
     if kind in (NO_VALUE, NULL):
         return _without_value(rows["handle"], time, status, replaced)
@@ -99,7 +99,7 @@ def read_rows(rows: NDArray[Any], mask: int, kind: int, arrival: int) -> Columns
     batch = Batch.of(rows["handle"], time, value, status)
     if kind in (8, 9):
         batch = _with_integers(batch, raw)
-    return Columns(batch, times_replaced=replaced, fast=True)
+    return Columns(batch, times_replaced=replaced, fast=True, aside=aside)
 
 
 def _without_value(
@@ -113,23 +113,31 @@ def _without_value(
     return Columns(batch, unkept=int(mismatch.sum()), times_replaced=replaced, fast=True)
 
 
-def _times(rows: NDArray[Any], mask: int, arrival: int) -> tuple[NDArray[np.int64], int]:
-    """(times in ns, how many are not the source's)."""
+def _times(rows: NDArray[Any], mask: int, arrival: int) -> tuple[NDArray[np.int64], int, NDArray[np.int64] | None]:
+    """(times in ns, how many are not the source's, see `Columns.aside`)."""
     time = np.full(len(rows), arrival, np.int64)
     replaced = len(rows)
+    aside = None
+    last = latest(arrival)
     for bit, name, pico_bit in ((0x08, "server", 0x20), (0x04, "source", 0x10)):
         if not mask & bit:
             continue
         ticks = rows[name]
-        good = (ticks >= EPOCH_TICKS) & (ticks <= MAX_TICKS)
+        good = (ticks >= EPOCH_TICKS) & (ticks <= last)
         all_good = bool(good.all())
         ns = ((ticks if all_good else np.where(good, ticks, EPOCH_TICKS)) - EPOCH_TICKS) * 100
         if mask & pico_bit:
             ns += np.minimum(rows[f"{name}_pico"], 9999) // 100
         time = ns if all_good else np.where(good, ns, time)
         if name == "source":
-            replaced = len(rows) - int(good.sum())
-    return time, replaced
+            replaced = 0 if all_good else len(rows) - int(good.sum())
+            if replaced:
+                absurd = ~good & (ticks != 0)
+                if mask & 0x02:
+                    absurd &= ~is_bad(rows["status"])  # a status has no time of its own: when it was told will do
+                aside = np.where(absurd, ticks, 0) if absurd.any() else None
+                replaced -= int(absurd.sum())
+    return time, replaced, aside
 
 
 def _with_integers(batch: Batch, raw: NDArray[Any]) -> Batch:

@@ -4,11 +4,14 @@ asyncua's own decoder is not used on readings: it cuts timestamps to microsecond
 in another order than 5.2.2.17, and costs 8 µs a value.
 """
 
+import base64
 import struct
+import uuid
 from typing import Final
 
 EPOCH_TICKS: Final = 116_444_736_000_000_000  # 1970 in 100 ns since 1601
 MAX_TICKS: Final = EPOCH_TICKS + (2**63 - 1) // 100  # the year 2262: the last that fits 64 bits of nanoseconds
+AHEAD_TICKS: Final = 24 * 3600 * 10_000_000  # a source time further ahead of its arrival than a day is kept aside
 LAST_DATETIME: Final = 2_650_467_743_990_000_000  # 9999-12-31T23:59:59, OPC 10000-6, 5.2.2.5
 _MAX_DEPTH: Final = 32
 
@@ -90,6 +93,28 @@ class Cursor:
     def text(self) -> str:
         """String; a null one is empty. Bytes that are not UTF-8 become the replacement character."""
         return (self.raw() or b"").decode("utf-8", "replace")
+
+    def node_id_text(self) -> str:
+        """A NodeId or ExpandedNodeId as OPC 10000-6, 5.3.1.10 writes it, such as `ns=2;s=Load`."""
+        encoding = self.u8()
+        kind = encoding & 0x3F
+        namespace = 0 if kind == 0 else self.u8() if kind == 1 else self.u16()
+        if kind in (0, 1, 2):
+            text = f"i={self.u8() if kind == 0 else self.u16() if kind == 1 else self.u32()}"
+        elif kind == 3:
+            text = f"s={self.text()}"
+        elif kind == 4:
+            pos = self.skip(16)
+            text = f"g={uuid.UUID(bytes_le=self.data[pos : pos + 16])}"
+        elif kind == 5:
+            text = f"b={base64.b64encode(self.raw() or b'').decode()}"
+        else:
+            raise DecodeError(f"NodeId encoding {encoding:#x} at {self.pos}")
+        where = f"ns={namespace};" if namespace else ""
+        if encoding & 0x80:
+            where = f"nsu={self.text().replace('%', '%25').replace(';', '%3B')};"
+        server = f"svr={self.u32()};" if encoding & 0x40 else ""
+        return server + where + text
 
     def node_id(self) -> tuple[int, int | None]:
         """(namespace index, number) of a NodeId or ExpandedNodeId; the number is None if it is not numeric."""
@@ -225,9 +250,14 @@ def datetime_to_seconds(ticks: int) -> float:
     return (min(max(ticks, 0), LAST_DATETIME) - EPOCH_TICKS) / 1e7
 
 
-def usable(ticks: int) -> bool:
-    """Whether a timestamp can be a reading's: from 1970 to 2262. Servers without a clock send 1601."""
-    return EPOCH_TICKS <= ticks <= MAX_TICKS
+def latest(arrival: int) -> int:
+    """The last source time, in ticks, that a reading which arrived at `arrival` (ns) can have: a day ahead of it."""
+    return min(arrival // 100 + EPOCH_TICKS + AHEAD_TICKS, MAX_TICKS)
+
+
+def usable(ticks: int, last: int = MAX_TICKS) -> bool:
+    """Whether a timestamp can be a reading's: from 1970 to `last`. Servers without a clock send 1601."""
+    return EPOCH_TICKS <= ticks <= last
 
 
 def to_ns(ticks: int, picoseconds: int = 0) -> int:
