@@ -81,7 +81,7 @@ class CountingSink:
         done.set_result(None)
         return done
 
-    def backfill(self, batch: Batch) -> "Future[None]":
+    def backfill(self, batch: Batch, *, delivery: Delivery | None = None) -> "Future[None]":
         raise NotImplementedError
 
     def write(self, rows: Sequence[Row]) -> "Future[None]":

@@ -53,7 +53,7 @@ class Sink(Protocol):
         """Keep readings, raw as the machine gave them. `overflow`: signal index → readings known to be lost."""
         ...
 
-    def backfill(self, batch: Batch) -> Future[None]:
+    def backfill(self, batch: Batch, *, delivery: Delivery | None = None) -> Future[None]:
         """Keep readings of the past, raw: stored in a lane of their own, and never judged."""
         ...
 

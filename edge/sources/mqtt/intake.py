@@ -14,6 +14,7 @@ from edge.sources.mqtt.client import PUBACK, PUBCOMP
 from edge.sources.mqtt.dialect import Dialect, Ignored
 from edge.sources.mqtt.digest import digests
 from edge.sources.mqtt.frames import DUP, QOS, RETAIN, Frames
+from edge.sources.mqtt.keeper import Rejected
 from edge.sources.mqtt.rows import Rows
 from fieldlab.model import Batch
 from fieldlab.model.signal import TooManySignalsError
@@ -34,23 +35,31 @@ class Pass(msgspec.Struct, frozen=True, eq=False):
         batch: readings of the messages that are acknowledged, or None.
         delivery: which messages `batch` came from.
         unacknowledged: readings of QoS 0 messages, or None; nobody sends them again.
+        past: readings of the past, of messages that are acknowledged, or None.
+        past_delivery: which messages `past` came from.
+        unacknowledged_past: readings of the past of QoS 0 messages, or None.
         letters: messages that could not be read and are acknowledged.
         letters_delivery: which messages `letters` came from; `first_row` counts letters.
         unacknowledged_letters: QoS 0 messages that could not be read.
         acknowledge: the packets that acknowledge them, in the order of their arrival.
         messages: how many there were.
         octets: bytes of all of them.
+        lost: signal → readings that messages' own numbers show to be lost; each of these signals is in a batch.
     """
 
     batch: Batch | None
     delivery: Delivery | None
     unacknowledged: Batch | None
+    past: Batch | None
+    past_delivery: Delivery | None
+    unacknowledged_past: Batch | None
     letters: tuple[DeadLetter, ...]
     letters_delivery: Delivery | None
     unacknowledged_letters: tuple[DeadLetter, ...]
     acknowledge: bytes
     messages: int
     octets: int
+    lost: dict[int, int] = {}
 
 
 class _Messages:
@@ -62,6 +71,13 @@ class _Messages:
         self.payloads: list[bytes] = []
         self.redelivered: list[bool] = []
         self.first_row: list[int] = []
+
+    def add(self, number: bytes, topic: bytes, payload: bytes, first_row: int, *, redelivered: bool) -> None:
+        self.ids.append(number)
+        self.topics.append(topic)
+        self.payloads.append(payload)
+        self.redelivered.append(redelivered)
+        self.first_row.append(first_row)
 
     def delivery(self, session: str) -> Delivery | None:
         if not self.ids:
@@ -103,6 +119,7 @@ class Intake:
 
     def _clear(self) -> None:
         self._messages = _Messages()
+        self._past_messages = _Messages()
         self._letter_messages = _Messages()
         self._letters: list[DeadLetter] = []
         self._unsure_letters: list[DeadLetter] = []
@@ -204,7 +221,7 @@ class Intake:
         if head & RETAIN:
             counters["retained"] += 1
         self._count += 1
-        first = len(rows)
+        first, past = len(rows), rows.past_count
         try:
             added = self._dialect.read(topic, payload, arrival, rows, retained=head & RETAIN != 0, qos=qos)
         except Ignored as e:
@@ -221,11 +238,17 @@ class Intake:
                 counters["empty"] += 1
                 return
         if messages is not None and self._redelivers:
-            messages.ids.append(number)
-            messages.topics.append(topic)
-            messages.payloads.append(payload)
-            messages.redelivered.append(head & DUP != 0)
-            messages.first_row.append(first)
+            repeated = head & DUP != 0
+            if rows.past_count > past:
+                self._past_messages.add(number, topic, payload, past, redelivered=repeated)
+                if messages is self._messages and len(rows) == first:
+                    return  # it has nothing but the past
+            messages.add(number, topic, payload, first, redelivered=repeated)
+
+    def add_rejected(self, rejected: Sequence[Rejected]) -> None:
+        """Set messages aside that were acknowledged before; see `Keeper`."""
+        for each in rejected:
+            self._set_aside(each.topic, each.payload, each.arrival, each.reason, 0)
 
     def _set_aside(
         self, topic: bytes, payload: bytes, arrival: int, reason: str, qos: int
@@ -264,16 +287,21 @@ class Intake:
         Args:
             session: the broker session that the message ids belong to.
         """
+        lost = Counter(self._sure.lost) + Counter(self._unsure.lost)
         taken = Pass(
             self._sure.build() if len(self._sure) else None,
             self._messages.delivery(session),
             self._unsure.build() if len(self._unsure) else None,
+            self._sure.past.build() if self._sure.past_count else None,
+            self._past_messages.delivery(f"{session}/past"),  # known apart: the journal may have but one of the two
+            self._unsure.past.build() if self._unsure.past_count else None,
             tuple(self._letters),
             self._letter_messages.delivery(session),
             tuple(self._unsure_letters),
             b"".join(self._acknowledge),
             self._count,
             self._octets,
+            dict(lost),
         )
         self._clear()
         return taken

@@ -15,6 +15,7 @@ class _Entry(msgspec.Struct, frozen=True, eq=False):
     generation: int
     messages: int
     octets: int
+    keep: Callable[[], None] | None
 
 
 class Pending:
@@ -43,12 +44,13 @@ class Pending:
         generation: int,
         messages: int,
         octets: int,
+        keep: Callable[[], None] | None = None,
     ) -> None:
         """Queue one pass, read from the connection number `generation`; `wake` is called when a future is done.
 
-        `acknowledge` holds the packets to send then, one a message, 4 bytes each.
+        `acknowledge` holds the packets to send then, one a message, 4 bytes each; `keep` is called before that.
         """
-        self._entries.append(_Entry(tuple(futures), acknowledge, generation, messages, octets))
+        self._entries.append(_Entry(tuple(futures), acknowledge, generation, messages, octets, keep))
         self.messages += messages
         self.octets += octets
         for future in futures:
@@ -74,6 +76,8 @@ class Pending:
             self.messages -= entry.messages
             self.octets -= entry.octets
             error = next((e for future in entry.futures if (e := _error(future)) is not None), None)
+            if error is None and entry.keep is not None:
+                error = _try(entry.keep)
             if entry.generation != generation:
                 self.dropped += len(entry.acknowledge) // ACKNOWLEDGEMENT
             elif error is not None:
@@ -82,6 +86,14 @@ class Pending:
             else:
                 ready.append(entry.acknowledge)
         return b"".join(ready), None
+
+
+def _try(keep: Callable[[], None]) -> Exception | None:
+    try:
+        keep()
+    except Exception as e:  # noqa: BLE001  # whatever it is, the message must not be acknowledged
+        return e
+    return None
 
 
 def _error(future: Future[None]) -> BaseException | None:

@@ -13,10 +13,27 @@ Scalar = float | bool | str | None
 
 
 class Rows:
-    """Columns under construction; `build` makes them a `Batch` and starts afresh."""
+    """Columns under construction; `build` makes them a `Batch` and starts afresh.
+
+    Attributes:
+        lost: signal → readings that are known to be lost, by the numbers that messages carry.
+    """
 
     def __init__(self) -> None:
+        self._past: Rows | None = None
         self._clear()
+
+    @property
+    def past(self) -> "Rows":
+        """Readings of the past, which are stored and never judged: rows of their own."""
+        if self._past is None:
+            self._past = Rows()
+        return self._past
+
+    @property
+    def past_count(self) -> int:
+        """How many readings of the past there are."""
+        return 0 if self._past is None else len(self._past)
 
     def _clear(self) -> None:
         self._signal = array("I")
@@ -27,6 +44,7 @@ class Rows:
         self._text: list[str] = []
         self._integer_row: list[int] = []
         self._integer: list[int] = []
+        self.lost: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._signal)
@@ -39,6 +57,10 @@ class Rows:
         self._time.append(time)
         self._value.append(value)
         self._status.append(status)
+
+    def lose(self, signal: int, count: int) -> None:
+        """Note readings that never came, beside one that did."""
+        self.lost[signal] = self.lost.get(signal, 0) + count
 
     def extend(
         self, signal: Sequence[int] | int, time: "array[int]", value: Sequence[Scalar], status: Sequence[int] | int

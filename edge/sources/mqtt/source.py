@@ -29,6 +29,7 @@ from edge.sources.mqtt.config import MqttConfig, client_id_of, filters_of, parse
 from edge.sources.mqtt.formats import dialect_of
 from edge.sources.mqtt.frames import Frames
 from edge.sources.mqtt.intake import Intake
+from edge.sources.mqtt.keeper import Keeper
 from edge.sources.mqtt.pending import Pending
 from edge.sources.mqtt.session import SessionFile
 from edge.sources.mqtt.speaker import Message, Speaker
@@ -74,6 +75,7 @@ class MqttSource:
         self._subscriptions = Subscriptions(self.name, filters_of(config), self._session, self._client_id)
         self._dialect = dialect_of(config, context, sink)
         self._speaker = self._dialect if isinstance(self._dialect, Speaker) else Speaker()
+        self._keeper = self._dialect if isinstance(self._dialect, Keeper) else Keeper()
         self._greeted = False
         self._present = False  # whether the broker had kept our session
         self._intake = Intake(self.name, self._dialect, redelivers=not self._clean)
@@ -198,9 +200,9 @@ class MqttSource:
                     time.sleep(self._config.gather)
                 client.budget = room
                 self._drive(client.loop_read)
-                self._hand_over()
-            self._acknowledge()
             self._speak()
+            self._hand_over()
+            self._acknowledge()
             if client.want_write():
                 self._drive(client.loop_write)
             if client.socket() is None:
@@ -258,21 +260,30 @@ class MqttSource:
 
     def _hand_over(self) -> None:
         """Give what was read to the journal."""
-        if not len(self._intake):
+        self._intake.add_rejected(self._keeper.rejected())
+        keep = self._keeper.checkpoint()
+        if not len(self._intake) and keep is None:
             return
         taken = self._intake.take(self._session.now.id)
         futures: list[Future[None]] = []
+        lost: dict[int, int] | None = taken.lost or None
         for batch, delivery in ((taken.batch, taken.delivery), (taken.unacknowledged, None)):
             if batch is not None:
                 before = len(self._heard)
                 self._heard.update(batch.signal.tolist())
                 if len(self._heard) != before:
                     self._known |= self._heard
-                futures.append(self._sink.append(batch, delivery=delivery))
+                futures.append(self._sink.append(batch, delivery=delivery, overflow=lost))
+                lost = None
+        for batch, delivery in ((taken.past, taken.past_delivery), (taken.unacknowledged_past, None)):
+            if batch is not None:
+                self._known.update(batch.signal.tolist())
+                futures.append(self._sink.backfill(batch, delivery=delivery))
         for letters, delivery in ((taken.letters, taken.letters_delivery), (taken.unacknowledged_letters, None)):
             if letters:
                 futures.append(self._sink.set_aside(letters, delivery=delivery))
-        self._pending.add(futures, taken.acknowledge, self._client.generation, taken.messages, taken.octets)
+        generation = self._client.generation
+        self._pending.add(futures, taken.acknowledge, generation, taken.messages, taken.octets, keep)
 
     def _acknowledge(self) -> None:
         """Acknowledge what is on disk."""

@@ -40,6 +40,7 @@ class RecordingSink:
         self.guarantees: dict[str, Guarantee] = {}
         self.calls: list[Kept] = []
         self.rows: list[Row] = []
+        self.past: list[Batch] = []
         self.known_gaps: dict[str, Gap] = {}
         self.hold = False
         self._lock = threading.Lock()
@@ -56,8 +57,9 @@ class RecordingSink:
     ) -> Future[None]:
         return self._keep(batch, (), delivery)
 
-    def backfill(self, batch: Batch) -> Future[None]:
-        return self._keep(batch, (), None)
+    def backfill(self, batch: Batch, *, delivery: Delivery | None = None) -> Future[None]:
+        self.past.append(batch)
+        return self._keep(batch, (), delivery)
 
     def write(self, rows: Sequence[Row]) -> Future[None]:
         self.rows += rows
