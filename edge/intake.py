@@ -56,9 +56,9 @@ class Intake:
         """See `edge.sources.base.Sink`."""
         return self._journal.append(self._catalog.apply(batch), delivery=delivery, overflow=overflow)
 
-    def backfill(self, batch: Batch) -> "Future[None]":
+    def backfill(self, batch: Batch, *, delivery: Delivery | None = None) -> "Future[None]":
         """See `edge.sources.base.Sink`."""
-        return self._journal.append(self._catalog.apply(batch), kind=RecordKind.BACKFILL)
+        return self._journal.append(self._catalog.apply(batch), delivery=delivery, kind=RecordKind.BACKFILL)
 
     def write(self, rows: Sequence[Row]) -> "Future[None]":
         """See `edge.sources.base.Sink`."""
