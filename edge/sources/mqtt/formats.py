@@ -12,6 +12,10 @@ if TYPE_CHECKING:  # config asks us for what a format makes of it
 
 _MODULES = {
     "json": "edge.sources.mqtt.multi",
+    "octoprint": "edge.sources.mqtt.octoprint",
+    "moonraker": "edge.sources.mqtt.moonraker",
+    "bambu": "edge.sources.mqtt.bambu",
+    "vda5050": "edge.sources.mqtt.vda5050",
 }
 
 
