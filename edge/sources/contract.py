@@ -154,7 +154,7 @@ class Bench:
         source: the one that runs, or ran last.
     """
 
-    def __init__(self, kind: SourceKind, table: str, folder: Path) -> None:
+    def __init__(self, kind: SourceKind, table: str, folder: Path, patience: float = 60.0) -> None:
         self.file = folder / "fieldlab.toml"
         self.file.write_text(table, "utf-8")
         document = Document(self.file)
@@ -164,6 +164,7 @@ class Bench:
         )
         self.context.data.mkdir()
         self._kind = kind
+        self._patience = patience
         self.journal = Journal(self.context.data / "journal.db")
         self.gate = Gate(self.journal)
         self.source: Source = kind.create(self.config, self.context, self.gate)
@@ -234,12 +235,12 @@ class Bench:
                 found.setdefault(reading.signal, []).append(reading.value)
         return found
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for a condition."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + self._patience
         while not condition():
             if time.monotonic() > end:
-                pytest.fail(f"not within {seconds:.0f} s: {what}; {self.source.status()}")
+                pytest.fail(f"not within {self._patience:.0f} s: {what}; {self.source.status()}")
             time.sleep(0.02)
 
     def until_read(self, produced: Mapping[str, Sequence[float]]) -> None:
@@ -266,15 +267,17 @@ class SourceContract:
     Attributes:
         kind: the kind under test.
         guarantee: of its readings, as `device` is configured. With `end-to-end`, what was not acknowledged comes again.
+        patience: seconds to wait for anything.
     """
 
     kind: ClassVar[SourceKind]
     guarantee: ClassVar[Guarantee] = "end-to-end"
+    patience: ClassVar[float] = 60.0
 
     @pytest.fixture
     def bench(self, device: Device, tmp_path: Path) -> Iterator[Bench]:
         """The source, not yet running."""
-        made = Bench(self.kind, device.table(), tmp_path)
+        made = Bench(self.kind, device.table(), tmp_path, self.patience)
         yield made
         made.close()
 
@@ -290,7 +293,7 @@ class SourceContract:
     def test_making_it_touches_nothing(self, device: Device, tmp_path: Path) -> None:
         """A source is made before its machine is there; it says so, and tells no secret."""
         device.cut()
-        bench = Bench(self.kind, device.table(), tmp_path)
+        bench = Bench(self.kind, device.table(), tmp_path, self.patience)
         try:
             status = bench.source.status()
             assert not status.connected
