@@ -84,7 +84,7 @@ class RecordingSink:
             self.overflow[signal] = self.overflow.get(signal, 0) + count
         return self._later()
 
-    def backfill(self, batch: Batch) -> "Future[None]":
+    def backfill(self, batch: Batch, *, delivery: Delivery | None = None) -> "Future[None]":
         self.backfilled.append(batch)
         return self._later()
 
