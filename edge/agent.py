@@ -80,7 +80,7 @@ class Agent:
         self._stores = [self._make_lanes(i) for i in range(len(config.stores))]
         self._forwarders = [lane for lanes in self._stores for lane in lanes]
         self._judge = Judge(self._journal, config.analytics())
-        self._ledger = Ledger(self._journal, self._stores[0], config.agent.name)
+        self._ledger = Ledger(self._journal, self._stores, config.agent.name)
         self._sources = [self._make_source(i) for i in range(len(config.sources))]
         self._actions = self._make_actions()
         kept = {f.name for f in self._forwarders} | {"analytics"} | ({ACTIONS} if self._actions else set())
@@ -192,8 +192,8 @@ class Agent:
         drop = getattr(configured.config, "when_full", "hold") == "drop-oldest"
         thread = self._threads[store.name] = Worker(f"store-{store.name}")
         return (
-            Forwarder(self._journal, store, thread, drop_oldest=drop),
-            Forwarder(self._journal, store, thread, backfill=True, drop_oldest=drop),
+            Forwarder(self._journal, store, thread, drop_oldest=drop, gaps=self._gaps),
+            Forwarder(self._journal, store, thread, backfill=True, drop_oldest=drop, gaps=self._gaps),
         )
 
     def _make_source(self, index: int) -> Source:

@@ -70,6 +70,10 @@ class Catalog:
             self._on_change(weaker)
         return index
 
+    def guarantee(self, index: int) -> Guarantee:
+        """The guarantee of a signal that was described."""
+        return self._infos[index].guarantee
+
     def infos(self) -> list[SignalInfo]:
         """Every description, by index."""
         with self._lock:

@@ -41,13 +41,13 @@ class Intake:
     def describe(self, info: SignalInfo, *, scale: float = 1.0, offset: float = 0.0) -> int:
         """See `edge.sources.base.Sink`."""
         index = self._catalog.describe(info, scale=scale, offset=offset)
-        self._gaps.claim(self._source, index)
+        self._gaps.claim(self._source, index, self._catalog.guarantee(index))
         return index
 
     def index(self, key: SignalKey, guarantee: Guarantee = "end-to-end") -> int:
         """See `edge.sources.base.Sink`."""
         index = self._catalog.index(key, guarantee)
-        self._gaps.claim(self._source, index)
+        self._gaps.claim(self._source, index, self._catalog.guarantee(index))
         return index
 
     def append(

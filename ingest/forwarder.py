@@ -10,8 +10,10 @@ from concurrent.futures import Executor
 import msgspec
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from fieldlab.model import Record, RecordKind
+from ingest.gaps import Gaps
 from ingest.journal import Chunk, Journal
 from ingest.stores.base import DeadLetter, Store, StoreError, StoreMisconfiguredError
 
@@ -36,12 +38,23 @@ class ConsumerStatus(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+def backfill_lane(store: str) -> str:
+    """The name of the cursor of a store's second lane."""
+    return f"{store}.backfill"
+
+
 class Counts:
-    """Readings a signal that the store keeps, that it refused for good, and that were dropped for want of room."""
+    """Readings a signal that the store keeps, that it refused for good, and that were dropped for want of room.
+
+    `before`: those that were committed before there was this store, and that it never saw.
+    """
 
     def __init__(self, data: bytes | None = None) -> None:
-        columns = msgspec.msgpack.decode(data) if data else (b"", b"", b"")
-        self.stored, self.dead, self.dropped = (np.frombuffer(column, np.int64).copy() for column in columns)
+        columns = msgspec.msgpack.decode(data) if data else ()
+        columns = (*columns, *(b"" for _ in range(4 - len(columns))))
+        self.stored, self.dead, self.dropped, self.before = (
+            np.frombuffer(column, np.int64).copy() for column in columns
+        )
 
     def add(self, records: Sequence[Record], letters: Sequence[DeadLetter] = ()) -> None:
         """Count what was written, less what was refused."""
@@ -80,7 +93,8 @@ class Counts:
 
     def snapshot(self) -> bytes:
         """The counts as bytes."""
-        return msgspec.msgpack.encode([column.tobytes() for column in (self.stored, self.dead, self.dropped)])
+        columns = (self.stored, self.dead, self.dropped, self.before)
+        return msgspec.msgpack.encode([column.tobytes() for column in columns])
 
 
 class Forwarder:
@@ -95,6 +109,7 @@ class Forwarder:
         backfill: which lane.
         drop_oldest: when the journal is full because this store is behind, drop what is oldest, counted, rather than
             hold the sources.
+        gaps: where it notes what the store refused, and what was dropped; absent: nowhere.
 
     Attributes:
         name: of its cursor: the store's, or `<store>.backfill`.
@@ -110,9 +125,11 @@ class Forwarder:
         *,
         backfill: bool = False,
         drop_oldest: bool = False,
+        gaps: Gaps | None = None,
     ) -> None:
         self.store = store
-        self.name = f"{store.name}.backfill" if backfill else store.name
+        self.name = backfill_lane(store.name) if backfill else store.name
+        self._gaps = gaps
         self.error = ""
         self._kinds = _BACKFILL if backfill else store.kinds - _BACKFILL
         self._drop_oldest = drop_oldest
@@ -125,7 +142,22 @@ class Forwarder:
         self._position = self._saved = found.position
         self._checkpoint = found.keep_from
         self.counts = Counts(found.state)
+        if found.state is None and not backfill:
+            self.counts.before = self._unseen()
         self._recount(found.keep_from, found.position)
+
+    def _unseen(self) -> NDArray[np.int64]:
+        """What was committed, a signal, and is no longer in the journal: this store is newer than that."""
+        before = self._journal.identity.totals(len(self._journal.signals))["committed"]
+        start, end = 0, self._journal.position
+        while start < end and before.any():
+            chunk = self._journal.read(start, _BACKFILL | {RecordKind.READINGS}, upto=end)
+            for record in chunk.records:
+                if record.batch is not None:
+                    counted = np.bincount(record.batch.signal)
+                    before[: len(counted)] -= counted
+            start = chunk.upto
+        return before
 
     def _recount(self, start: int, end: int) -> None:
         """Count again what was written after the checkpoint."""
@@ -215,6 +247,7 @@ class Forwarder:
                 readings=letter.readings,
                 reason=letter.reason,
             )
+        self._note_refused(letters)
         async with self._moving:
             self.counts.add(chunk.records, letters)
             await self._move(chunk.upto, letters)
@@ -231,15 +264,48 @@ class Forwarder:
             return None
         loop = asyncio.get_running_loop()
         left: Sequence[DeadLetter] = await loop.run_in_executor(self._thread, send, letter)
+        refused = sum(again.readings for again in left)
         async with self._moving:
-            self.counts.revive(letter, sum(again.readings for again in left))
+            self.counts.revive(letter, refused)
             await self._move(self._position, left, checkpoint=True)
+        if self._gaps is not None:
+            kept = {signal: (letter.first, count - refused) for signal, count in letter.counts.items()}
+            self._gaps.recover(self.store.name, "store_refused", kept)
         return left
 
     async def _drop(self, chunk: Chunk) -> None:
         log.warning("readings_dropped", store=self.name, readings=_readings(chunk), reason="journal full")
+        self._note_dropped(chunk)
         self.counts.drop(chunk.records)
         await self._move(chunk.upto, (), checkpoint=True)
+
+    def _note_dropped(self, chunk: Chunk) -> None:
+        batches = [record.batch for record in chunk.records if record.batch is not None and len(record.batch)]
+        if self._gaps is None or not batches:
+            return
+        signal = np.concatenate([batch.signal for batch in batches])
+        time = np.concatenate([batch.time for batch in batches])
+        order = np.argsort(signal, kind="stable")
+        found, starts, counts = np.unique(signal[order], return_index=True, return_counts=True)
+        first = np.minimum.reduceat(time[order], starts).tolist()
+        last = np.maximum.reduceat(time[order], starts).tolist()
+        spans = dict(zip(found.tolist(), zip(first, last, strict=True), strict=True))
+        lost = dict(zip(found.tolist(), counts.tolist(), strict=True))
+        self._gaps.note(self.store.name, "journal_full", spans, lost=lost, detail=self.error)
+
+    def _note_refused(self, letters: Sequence[DeadLetter]) -> None:
+        if self._gaps is None:
+            return
+        spans: dict[int, tuple[int, int]] = {}
+        lost: dict[int, int] = {}
+        for letter in letters:
+            for signal, count in letter.counts.items():
+                first, last = spans.get(signal, (letter.first, letter.last))
+                spans[signal] = min(first, letter.first), max(last, letter.last)
+                lost[signal] = lost.get(signal, 0) + count
+        if spans:
+            detail = "in the dead letter: " + letters[0].reason
+            self._gaps.note(self.store.name, "store_refused", spans, lost=lost, detail=detail)
 
     async def _move(self, position: int, letters: Sequence[DeadLetter], *, checkpoint: bool = False) -> None:
         # Letters are not in the journal's readings: the counts are saved with them, so that a recount stays exact.

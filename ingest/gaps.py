@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 import structlog
 
-from fieldlab.model import Gap, GapCause, GapState, gap_id
+from fieldlab.model import Gap, GapCause, GapState, Guarantee, SignalKey, gap_id
 from ingest.journal import Journal, JournalClosedError
 
 log = structlog.get_logger()
@@ -25,6 +25,7 @@ _GOES_ON = 1.0  # s: what is lost again so soon goes on in the gap before; a gap
 _GOES_ON_NS = int(_GOES_ON * 1e9)
 _KEPT = 20_000  # gaps that are over and kept one by one, or two a signal
 _FOLD_FIRST: dict[GapState, int] = {"closed": 0, "unverifiable": 1, "ended": 2}
+_WEAKEST: dict[Guarantee, int] = {"sampled": 0, "from-receipt": 1, "end-to-end": 2}
 _LONGEST_DETAIL = 500  # characters
 
 _Series = tuple[str, GapCause, int]  # source, cause, signal
@@ -73,7 +74,7 @@ class Gaps:
         self._pending: Future[None] | None = None
         self._again = False
         self._waiters: list[Future[None]] = []
-        self._origin: dict[int, str] = {}
+        self._origin: dict[int, tuple[str, Guarantee]] = {}
         self._claimed: set[int] = set()
         self._load()
 
@@ -118,7 +119,8 @@ class Gaps:
         Args:
             source: as in `open`.
             until: signal → when; or one time for every open gap of the source.
-            state: what is known of the readings in between.
+            state: what is known of the readings in between. Of a signal that is counted from its receipt nobody can
+                say that they were kept: `closed` becomes `unverifiable`.
             cause: only gaps of this cause.
             lost: readings of each signal known to be lost.
             detail: in words; absent: as it was.
@@ -126,7 +128,9 @@ class Gaps:
         with self._lock:
             for gap, signal in self._open_of(source, cause, until):
                 end = until if isinstance(until, int) else until[signal]
-                self._change(gap, state=state, end=max(end, gap.time), lost=gap.lost + lost, detail=detail)
+                promised = self._origin.get(signal, ("", "end-to-end"))[1] != "from-receipt"
+                known: Over = state if promised or state != "closed" else "unverifiable"
+                self._change(gap, state=known, end=max(end, gap.time), lost=gap.lost + lost, detail=detail)
                 self._ended_at[gap.id] = time.monotonic()
             self._flush()
 
@@ -190,11 +194,32 @@ class Gaps:
             self._flush()
         return done
 
-    def claim(self, source: str, signal: int) -> None:
-        """Note whose a signal is, so that `of_source` knows it also after a restart."""
-        if self._origin.get(signal) != source:
+    def recover(self, source: str, cause: GapCause, kept: Mapping[int, tuple[int, int]]) -> None:
+        """Note readings that a store has taken after all; a gap of which all lost ones came back is closed.
+
+        Args:
+            source: the store.
+            cause: of the gap that they are from.
+            kept: signal → a time within the gap, and how many readings.
+        """
+        with self._lock:
+            for signal, (at, count) in kept.items():
+                key = self._journal.signals[signal]
+                for gap in self._of(source, cause, key):
+                    if count > 0 and gap.time <= at <= gap.end:
+                        recovered = gap.recovered + count
+                        state: GapState = "closed" if recovered >= gap.lost else gap.state
+                        self._change(gap, recovered=recovered, state=state)
+                        break
+            self._flush()
+
+    def claim(self, source: str, signal: int, guarantee: Guarantee = "end-to-end") -> None:
+        """Note whose a signal is, and the weakest guarantee that it has had, also for later runs."""
+        known = self._origin.get(signal)
+        if known is None or known[0] != source or _WEAKEST[guarantee] < _WEAKEST[known[1]]:
             with self._lock:
-                self._origin[signal] = source
+                weakest = min(guarantee, known[1], key=_WEAKEST.__getitem__) if known else guarantee
+                self._origin[signal] = (source, weakest)
                 self._claimed.add(signal)
                 self._flush()
 
@@ -215,7 +240,12 @@ class Gaps:
     def of_source(self, source: str) -> list[int]:
         """The signals that a source has ever had."""
         with self._lock:
-            return sorted(signal for signal, of in self._origin.items() if of == source)
+            return sorted(signal for signal, (of, _) in self._origin.items() if of == source)
+
+    def guarantees(self) -> dict[int, Guarantee]:
+        """The weakest guarantee that each signal has had since the journal began, as its counts are since then."""
+        with self._lock:
+            return {signal: guarantee for signal, (_, guarantee) in self._origin.items()}
 
     def since(self, start: int = 0) -> list[Gap]:
         """The gaps that had not ended by `start`, oldest first."""
@@ -257,7 +287,11 @@ class Gaps:
             "SELECT signal, cause, state, gaps, seconds, recovered, lost FROM gap_folded"
         ):
             self._folded[signal, cause, state] = Folded(gaps, seconds, recovered, lost)
-        self._origin = dict(self._journal.select("SELECT signal, source FROM origin"))
+        for signal, source, guarantee in self._journal.select("SELECT signal, source, guarantee FROM signal_source"):
+            self._origin[signal] = (source, guarantee)
+
+    def _of(self, source: str, cause: GapCause, key: SignalKey) -> list[Gap]:
+        return [g for g in self._gaps.values() if (g.source, g.cause, g.key) == (source, cause, key)]
 
     def _last(self, series: _Series) -> Gap | None:
         found = self._newest.get(series)
@@ -347,7 +381,7 @@ class Gaps:
         sums, self._sums = self._sums, {}
         gone, self._gone = self._gone, []
         signals = [self._journal.signals.index(gap.key) for gap in rows]
-        claims = [(signal, self._origin[signal]) for signal in self._claimed]
+        claims = [(signal, *self._origin[signal]) for signal in self._claimed]
         self._claimed.clear()
         self._pending = self._journal.write(rows, work=_saving(rows, signals, gone, sums, claims))
         self._pending.add_done_callback(lambda done: self._written(done, waiters))
@@ -372,7 +406,7 @@ def _saving(
     signals: Sequence[int],
     gone: Sequence[str],
     sums: Mapping[_Of, Folded],
-    claims: Sequence[tuple[int, str]],
+    claims: Sequence[tuple[int, str, Guarantee]],
 ) -> Callable[[sqlite3.Connection], object]:
     """What the writing thread does to the tables, in the transaction of the rows."""
     kept = [
@@ -390,7 +424,7 @@ def _saving(
             " recovered = recovered + excluded.recovered, lost = lost + excluded.lost",
             folded,
         )
-        db.executemany("INSERT OR REPLACE INTO origin VALUES (?, ?)", claims)
+        db.executemany("INSERT OR REPLACE INTO signal_source VALUES (?, ?, ?)", claims)
 
     return save
 

@@ -280,15 +280,12 @@ class Database:
         row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
         self.position = int(row[0]) if row else 0
         db.execute("INSERT OR IGNORE INTO consumer VALUES (?, 0, 0, NULL, '')", (IDENTITY,))
-        after, state = db.execute("SELECT position, state FROM consumer WHERE name = ?", (IDENTITY,)).fetchone()
-        try:
-            identity = Identity.restore(state) if state else Identity()
-        except (ValueError, msgspec.MsgspecError) as e:
-            log.error("journal_counts_lost", error=str(e), do="the ledger starts again from the oldest record")  # noqa: TRY400  the file is at fault
-            identity, after = Identity(), 0
+        identity, after = restore(db)
         self._folded = after
         self._since = self._since_bytes = 0
-        self._state_bytes = len(state or b"")
+        (self._state_bytes,) = db.execute(
+            "SELECT coalesce(length(state), 0) FROM consumer WHERE name = ?", (IDENTITY,)
+        ).fetchone()
         while rows := db.execute(
             "SELECT position, time, data FROM record WHERE position > ? AND kind IN (1, 6) ORDER BY position LIMIT 16",
             (after,),
@@ -304,6 +301,16 @@ class Database:
                     continue  # set aside when a consumer reads it
         self.identity = identity
         self._measure(self._usage())
+
+
+def restore(db: sqlite3.Connection) -> tuple[Identity, int]:
+    """The newest checkpoint of the identity state, and its position; the records after it are yet to be folded."""
+    after, state = db.execute("SELECT position, state FROM consumer WHERE name = ?", (IDENTITY,)).fetchone()
+    try:
+        return (Identity.restore(state) if state else Identity()), after
+    except (ValueError, msgspec.MsgspecError) as e:
+        log.error("journal_counts_lost", error=str(e), do="the ledger starts again from the oldest record")  # noqa: TRY400  the file is at fault
+        return Identity(), 0
 
 
 def is_disk(error: BaseException) -> bool:

@@ -232,6 +232,16 @@ class Journal:
         with self._reader() as db:
             return db.execute(query, tuple(given)).fetchall()
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A connection that only reads, and sees the journal as it is at one moment; the log grows meanwhile."""
+        with self._reader() as db:
+            db.execute("BEGIN")
+            try:
+                yield db
+            finally:
+                db.execute("ROLLBACK")
+
     def lag(self, position: int, kinds: frozenset[RecordKind]) -> tuple[int, int]:
         """Records and readings of `kinds` behind `position`."""
         row = self._one(

@@ -90,7 +90,7 @@ def test_both_lanes_arrive_and_the_ledger_adds_up(journal: Journal, thread: Thre
     assert sorted(gate.values) == [*range(1_000_000, 1_020_000), *range(5_000_000, 5_000_010)]
     # The live reading, committed last, is not behind the 20,000 of the back-fill.
     assert gate.kinds_seen.index(RecordKind.READINGS) < 5
-    totals = Ledger(journal, lanes, "test").totals()
+    totals = Ledger(journal, [lanes], "test").totals()
     assert (totals["committed"], totals["stored"], totals["lost"]) == (20_010, 20_010, 0)
     assert journal.consumers() == ["gate", "gate.backfill"]
 
@@ -140,7 +140,7 @@ def test_a_store_that_is_behind_drops_the_oldest_counted_and_the_sources_go_on(
     dropped = int(lane.counts.dropped.sum())
     assert 0 < dropped < sent
     assert gate.values == [float(i) for i in range(dropped, sent)], "what was dropped is the oldest, and nothing else"
-    totals = Ledger(journal, [lane], "test").totals()
+    totals = Ledger(journal, [[lane]], "test").totals()
     assert totals["committed"] == totals["stored"] + totals["dropped"]
     assert totals["lost"] == dropped
 

@@ -54,7 +54,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 def test_the_ledger_adds_up(journal: Journal) -> None:
     worker = Worker("ledger")
     lanes = [Forwarder(journal, Refuser(), worker, backfill=backfill) for backfill in (False, True)]
-    ledger = Ledger(journal, lanes, "line-3")
+    ledger = Ledger(journal, [lanes], "line-3")
     assert ledger.rows(1) == []
     times = np.arange(10) * 1_000
     status = np.where(np.arange(10) < 2, BAD, 0).astype(np.uint32)
