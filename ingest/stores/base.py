@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldlab.model import (
+    ActionRow,
     ChartPoint,
     Finding,
     MachineState,
@@ -156,6 +157,10 @@ class Reader(Protocol):
 
     def machine_states(self) -> list[MachineState]:
         """The newest state of each machine."""
+        ...
+
+    def actions(self, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[ActionRow]:
+        """The last word on each of the newest `limit` actions, newest first."""
         ...
 
 

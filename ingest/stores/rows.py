@@ -7,7 +7,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from fieldlab.model import ChartPoint, Finding, MachineState, PartEvent, Place, SignalInfo, SignalKey, Verdict
+from fieldlab.model import (
+    ActionRow,
+    ChartPoint,
+    Finding,
+    MachineState,
+    PartEvent,
+    Place,
+    SignalInfo,
+    SignalKey,
+    Verdict,
+)
 from ingest.line_protocol import REASONS
 from ingest.stores.base import Series
 
@@ -117,6 +127,21 @@ def part_event_of(row: Row) -> PartEvent:
 def machine_state_of(row: Row) -> MachineState:
     """A row of the measurement `machine_state`."""
     return MachineState(time=row["time"], place=place_of(row), state=row["state"] or "")
+
+
+def action_of(row: Row) -> ActionRow:
+    """A row of the measurement `action`."""
+    return ActionRow(
+        time=row["time"],
+        place=place_of(row),
+        action=row["action"] or "",
+        id=row["id"],
+        trigger=row["trigger"] or "",
+        target=row["target"] or "",
+        value=row["value"] or "",
+        outcome=row["outcome"],
+        detail=row["detail"] or "",
+    )
 
 
 def newest_findings(rows: Iterable[Finding], limit: int) -> list[Finding]:

@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from fieldlab.model import ChartPoint, Finding, MachineState, PartEvent, SignalInfo, SignalKey, Verdict
+from fieldlab.model import ActionRow, ChartPoint, Finding, MachineState, PartEvent, SignalInfo, SignalKey, Verdict
 from ingest.stores import rows
 from ingest.stores.base import Series
 from ingest.stores.embedded.database import Database
@@ -97,6 +97,11 @@ class EmbeddedReader:
         """See `Reader`."""
         asked = f"SELECT * FROM machine_state QUALIFY {_NEWEST.format(_PLACE)} ORDER BY {_PLACE}"
         return [rows.machine_state_of(row) for row in self._rows(asked)]
+
+    def actions(self, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[ActionRow]:
+        """See `Reader`. A result has the time of its intent, and so has replaced it."""
+        asked = "SELECT * FROM action WHERE time >= ? AND time < ? ORDER BY time DESC, id LIMIT ?"
+        return [rows.action_of(row) for row in self._rows(asked, start, end, limit)]
 
     def _newest_revisions(self, table: str, key: str, start: int, end: int, limit: int) -> list[dict[str, Any]]:
         newest = f"row_number() OVER (PARTITION BY {key} ORDER BY revision DESC) = 1"

@@ -9,7 +9,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from fieldlab.model import ChartPoint, Finding, MachineState, PartEvent, Place, SignalInfo, SignalKey, Verdict
+from fieldlab.model import (
+    ActionRow,
+    ChartPoint,
+    Finding,
+    MachineState,
+    PartEvent,
+    Place,
+    SignalInfo,
+    SignalKey,
+    Verdict,
+)
 from fieldlab.model.status import BAD
 from ingest.line_protocol import plain, plain_tag, plain_text, said_as_text
 from ingest.stores import rows
@@ -19,7 +29,7 @@ from ingest.stores.influxdb.transport import Http
 
 _PLACE = ("site", "area", "line", "machine")
 _SIGNAL = (*_PLACE, "signal")
-_TAGS = frozenset((*_SIGNAL, "chart", "rule", "event", "agent"))
+_TAGS = frozenset((*_SIGNAL, "chart", "rule", "event", "agent", "action"))
 _EARLIEST, _LATEST = -(2**63) + 2, 2**63 - 2  # what InfluxDB takes as a time
 _PAGE = 1_000
 
@@ -117,6 +127,12 @@ class InfluxReader:
         """See `Reader`."""
         asked = f'SELECT "state" FROM "machine_state"{_by(_PLACE)} ORDER BY time DESC LIMIT 1'
         return sorted((rows.machine_state_of(row) for row in self._query(asked)), key=lambda s: s.place)
+
+    def actions(self, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[ActionRow]:
+        """See `Reader`. A result has the time of its intent, and so has replaced it."""
+        columns = ("id", "trigger", "target", "value", "outcome", "detail", *_PLACE, "action")
+        asked = f'SELECT {_names(columns)} FROM "action" WHERE {_between(start, end)} ORDER BY time DESC LIMIT {limit}'
+        return sorted((rows.action_of(row) for row in self._query(asked)), key=lambda a: (-a.time, a.id))
 
     def probe(self) -> None:
         """Ask for next to nothing: does the bucket exist, and may we read it?

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fieldlab.model import (
+    ActionRow,
     AgentRow,
     BatchBuilder,
     ChartPoint,
@@ -262,6 +263,31 @@ def test_signals_that_appear_later_are_stored(opened: tuple[Store, Reader, Signa
     builder.add(index, T0, 4.0)
     store.write([Record(9, RecordKind.BACKFILL, T0, builder.build())])
     assert reader.counts()[SignalKey(CNC, "later")] == 1
+
+
+def test_the_result_of_an_action_takes_the_place_of_its_intent(opened: tuple[Store, Reader, SignalTable]) -> None:
+    """Written together, one after the other, or both again: one row a trigger, with the last word."""
+    store, reader, _ = opened
+
+    def row(n: int, outcome: str, detail: str, place: Place = CNC) -> Any:
+        words = {"trigger": f"f{n}", "target": "nsu=urn:x;s=hold", "value": "true", "detail": detail}
+        return ActionRow(time=T0 + n, place=place, action="hold", id=f"a{n}", outcome=outcome, **words)  # type: ignore[arg-type]  # an outcome
+
+    intents = [row(n, "unknown", "sent") for n in range(3)]
+    results = [row(0, "done", "Good"), row(1, "refused", TEXT)]
+    odd = row(9, "limited", "more than 6/h", ODD)
+
+    def record(position: int, *rows: Any) -> Record:
+        return Record(position, RecordKind.ACTION, T0, rows=rows)
+
+    store.write([record(1, *intents), record(2, results[0])])
+    store.write([record(3, results[1], odd)])
+    expected = [odd, intents[2], results[1], results[0]]
+    assert reader.actions() == expected
+    store.write([record(1, *intents), record(2, results[0]), record(3, results[1], odd)])
+    assert reader.actions() == expected
+    assert reader.actions(limit=2) == expected[:2]
+    assert reader.actions(T0 + 1, T0 + 3) == expected[1:3]
 
 
 def test_many_findings_are_read_to_the_last(opened: tuple[Store, Reader, SignalTable]) -> None:
