@@ -7,6 +7,8 @@ protocol stays in charge of the channel; what is encrypted, too. Private names o
 `_incoming_parts`, `_sequence_number`, `_peer_sequence_number` (pinned to asyncua 2.1; a test holds them).
 """
 
+# ruff: noqa: SLF001  asyncua has no public way to its channel's numbers; they are named above
+
 import asyncio
 import struct
 import time
