@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from starlette.routing import BaseRoute
 
-from edge import http, queries, remedy
+from edge import accounts, http, queries, remedy
 from edge.actions.command import Commandable
 from edge.actions.runner import NAME as ACTIONS
 from edge.actions.runner import Actions
@@ -91,6 +91,9 @@ class Agent:
         if config.agent.http:
             self._sockets.append(http.listen(config.agent.http))
         routes = remedy.routes(DeadLetters(self._journal), self._forwarders)
+        stores = [live.store for live, _ in self._stores]
+        reader = self._readers[0] if self._readers else None
+        routes += accounts.routes(self._journal, self._gaps, stores, config.agent.name, reader)
         if self._readers:
             routes += queries.routes(self._readers[0])
         if board and self._readers:

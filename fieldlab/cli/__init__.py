@@ -14,6 +14,7 @@ _COMMANDS = (
     "agent",
     "check",
     "status",
+    "report",
     "simulate",
     "score",
     "replay",

@@ -28,6 +28,7 @@ from edge.sources.mqtt.client import MqttClient, refusal, unreachable
 from edge.sources.mqtt.config import MqttConfig, client_id_of, filters_of, parse_url, validate
 from edge.sources.mqtt.formats import dialect_of
 from edge.sources.mqtt.frames import Frames
+from edge.sources.mqtt.gaps import ConnectionGaps
 from edge.sources.mqtt.intake import Intake
 from edge.sources.mqtt.keeper import Keeper
 from edge.sources.mqtt.pending import Pending
@@ -79,6 +80,9 @@ class MqttSource:
         self._greeted = False
         self._present = False  # whether the broker had kept our session
         self._intake = Intake(self.name, self._dialect, redelivers=not self._clean)
+        shared = any(each.startswith("$share/") for each in filters_of(config))
+        self._gaps = ConnectionGaps(self.name, sink, clean=self._clean, shared=shared)
+        self._resumed = False
         self._bell = Bell()
         self._pending = Pending(self._ring)
         self._client = MqttClient(config, self._broker, self._client_id, self._receive, clean=self._clean)
@@ -164,6 +168,7 @@ class MqttSource:
     def _live(self) -> None:
         """Connect, serve, and again."""
         attempt = 0
+        self._gaps.started()
         while not self._stopping.is_set():
             began = time.monotonic()
             self._reason = ""
@@ -194,6 +199,9 @@ class MqttSource:
                     f"{self._broker.url} takes connections but does not answer within {_ANSWER:.0f} s{self._hint}"
                 )
                 return
+            if self._subscriptions.answered and not self._resumed:
+                self._resumed = True
+                self._gaps.resumed(present=self._present)
             room = self._room()
             if self._wait(0.5, reading=room > 0):
                 if not client.unread and self._config.gather > 0:
@@ -319,6 +327,7 @@ class MqttSource:
         self._client.drop()  # from here on an acknowledgement would belong to another connection
         self._speaker.lost()
         self._greeted = False
+        resumed, self._resumed = self._resumed, False
         was, self._connected, self._subscriptions.answered = self._connected, False, False
         url = self._broker.url
         closed = f"{url} closes the connection before it answers{self._hint}"
@@ -326,6 +335,8 @@ class MqttSource:
         if reason != self._error:
             _log.warning("mqtt_connection_lost" if was else "mqtt_connection_failed", source=self.name, reason=reason)
         self._error = reason
+        if resumed:
+            self._gaps.lost(self._last_data, reason)
         if self._heard:
             signals = np.array(sorted(self._heard), np.uint32)
             n = len(signals)

@@ -1,0 +1,79 @@
+"""The ledger's report: of a running agent, over its Unix socket alone; or of its files, while none runs."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from edge.config import AgentConfig
+from fieldlab.errors import FieldlabError, RefusedError
+from fieldlab.model import RecordKind
+from ingest.gaps import Gaps
+from ingest.journal import Journal
+from ingest.report import Count, report
+from ingest.stores import load_kind
+from ingest.stores.base import Reader, Store, StoreError
+
+log = structlog.get_logger()
+
+
+def routes(
+    journal: Journal, gaps: Gaps, stores: Sequence[Store], agent: str, reader: Reader | None
+) -> Sequence[BaseRoute]:
+    """`GET /ledger?since=NS`. One is made at a time: it reads all that waits for the stores."""
+    one = asyncio.Lock()
+    make = partial(report, journal, gaps, _names(stores), agent, count=None if reader is None else reader.counts)
+
+    async def answer(request: Request) -> Response:
+        if request.scope["server"][1] is not None:
+            return PlainTextResponse("only over the agent's Unix socket\n", 403)
+        try:
+            since = int(request.query_params.get("since", 0))
+        except ValueError as e:
+            return PlainTextResponse(f"{e}\n", 400)
+        async with one:
+            found = await asyncio.to_thread(make, since=since)
+        return Response(msgspec.json.encode(found), media_type="application/json")
+
+    return [Route("/ledger", answer)]
+
+
+def without_agent(config: AgentConfig, since: int) -> dict[str, Any]:
+    """The same, from the files of an agent that does not run.
+
+    Raises:
+        RefusedError: if there is no journal yet.
+        FieldlabError: if it cannot be opened, or an agent has just started on it.
+    """
+    path = config.agent.data / "journal.db"
+    if not path.exists():
+        raise RefusedError(f"there is no journal in {config.agent.data}: no agent has run on it yet")
+    with contextlib.ExitStack() as stack:
+        journal = Journal(path, max_bytes=int(config.agent.journal_max), max_series=config.agent.max_series)
+        stack.callback(journal.close)
+        stores: list[Store] = []
+        count: Count | None = None
+        for i, configured in enumerate(config.stores):
+            try:
+                store, reader = load_kind(configured.kind).create(
+                    configured.config, config.store_context(i), journal.signals
+                )
+            except (StoreError, FieldlabError) as e:
+                raise RefusedError(f"the store {config.store_context(i).name} cannot be opened: {e}") from e
+            stack.callback(store.close)
+            stores.append(store)
+            count = count or (None if reader is None else reader.counts)
+        return report(
+            journal, Gaps(journal, config.agent.name), _names(stores), config.agent.name, since=since, count=count
+        )
+
+
+def _names(stores: Sequence[Store]) -> list[str]:
+    return [store.name for store in stores if RecordKind.READINGS in store.kinds]

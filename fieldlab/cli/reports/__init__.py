@@ -1,0 +1,1 @@
+"""The reports, one file each: `HELP`, `collect`, `is_fine` and `page` (see `fieldlab.cli.report.Report`)."""
