@@ -156,11 +156,11 @@ class DeviceDialect:
         found = self.readings(device, path, payload, arrival, retained=retained)
         guarantee = self._guarantee if qos else "from-receipt"
         numbers = [device.index(each.what, guarantee, self._signals) for each in found]  # all, or none is added
-        for number, each in zip(numbers, found, strict=True):
-            rows.add(number, each.time, each.value, each.status)
+        for index, each in zip(numbers, found, strict=True):
+            rows.add(index, each.time, each.value, each.status)
         if device.lost_before:
-            for number in set(numbers):
-                rows.lose(number, device.lost_before)
+            for index in set(numbers):
+                rows.lose(index, device.lost_before)
             device.lost_before = 0
         device.heard(found)
         return len(found)

@@ -1,6 +1,7 @@
 """A recording sink, a source that runs beside the test, and a publisher: everything around a real broker."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge.sources.base import Delivery, Over, SourceContext
 from edge.sources.mqtt import KIND
-from edge.sources.mqtt.config import MqttConfig
+from edge.sources.mqtt.config import MqttConfig, validate
+from edge.sources.mqtt.formats import dialect_of
+from edge.sources.mqtt.rows import Rows
 from edge.sources.mqtt.source import MqttSource
 from fieldlab.model import Batch, Gap, GapCause, Guarantee, SignalInfo, SignalKey, SignalTable, gap_id
 from fieldlab.model.record import Row
@@ -195,6 +198,53 @@ class RecordingSink:
         ]
 
 
+class Ear:
+    """The dialect of a format, without a broker: what it makes of messages."""
+
+    def __init__(self, context: SourceContext, form: str, keys: dict[str, Any]) -> None:
+        self.config = MqttConfig(url="mqtt://host", format=form, **keys)
+        validate(self.config, context)
+        self.infos: dict[str, SignalInfo] = {}
+        self.rows = Rows()
+        self.arrival = 1_795_000_000_000_000_000
+        self._table = SignalTable()
+        self.dialect: Any = dialect_of(self.config, context, self)
+
+    def describe(self, info: SignalInfo, *, scale: float = 1.0, offset: float = 0.0) -> int:
+        assert info.key.name not in self.infos or info.key.place != self.infos[info.key.name].key.place, "told twice"
+        self.infos[info.key.name] = info
+        return self._table.index(info.key)
+
+    def index(self, key: SignalKey, guarantee: Guarantee = "end-to-end") -> int:
+        self.infos[key.name] = msgspec.structs.replace(self.infos[key.name], guarantee=guarantee)
+        return self._table.index(key)
+
+    def say(self, topic: str, payload: Any, *, qos: int = 1, retained: bool = False) -> list[tuple[str, Any, int, int]]:
+        """(machine/signal, value or text, time, status) of a message's readings."""
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self.arrival += 1_000_000_000
+        added = self.dialect.read(topic.encode(), body, self.arrival, self.rows, retained=retained, qos=qos)
+        if not added:
+            return []
+        batch = self.rows.build()
+        batch.check()
+        assert len(batch) == added
+        texts = batch.texts()
+        return [
+            (
+                self._table[int(batch.signal[i])].short,
+                texts.get(i, None if np.isnan(batch.value[i]) else float(batch.value[i])),
+                int(batch.time[i]),
+                int(batch.status[i]),
+            )
+            for i in range(added)
+        ]
+
+    def values(self, topic: str, payload: Any, **how: Any) -> dict[str, Any]:
+        """Signal → value; a signal that comes twice has its last."""
+        return {name.partition("/")[2]: value for name, value, _, _ in self.say(topic, payload, **how)}
+
+
 class Running:
     """A source that runs in a thread of its own, as under an agent."""
 
@@ -315,6 +365,12 @@ def publisher() -> Iterator[Callable[[Any], Publisher]]:
     yield connect
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def ear(context: SourceContext) -> Callable[..., Ear]:
+    """`ear(format, **keys)` is a dialect that listens; see `Ear`."""
+    return lambda form, **keys: Ear(context, form, keys)
 
 
 @pytest.fixture

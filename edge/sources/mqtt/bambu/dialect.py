@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from edge.sources.base import SourceContext
-from edge.sources.mqtt.bambu.report import FIELDS, STATES, TRAY, entries, faults, merge, print_fault
+from edge.sources.mqtt.bambu.report import FIELDS, STATES, TRAY, entries, faults, merge, print_fault, remembered
 from edge.sources.mqtt.config import MqttConfig
 from edge.sources.mqtt.device import Device, DeviceDialect, Quantity, Reading
 from edge.sources.mqtt.dialect import Ignored
@@ -93,7 +93,7 @@ class BambuDialect(DeviceDialect, Speaker):
         if complete:
             whole.clear()
             device.memory["full"] = True
-        merge(whole, report)
+        merge(whole, remembered(report))
         if not device.memory.get("full"):
             self._asked[device.memory["prefix"]].wanted = True
         time, status = time_of(None, arrival, retained=retained)

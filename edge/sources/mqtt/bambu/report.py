@@ -24,6 +24,8 @@ from edge.sources.mqtt.printers import (
 from edge.sources.mqtt.scalars import number, scaled
 
 _DEPTH = 12  # of a report; deeper is no report
+_WIDTH = 500  # keys of one object that are remembered, and things in one array
+_REMEMBERED: Final = ("gcode_state", "subtask_name", "gcode_file", "print_error", "hms", "ams", "vt_tray")
 
 
 def _fan(raw: Any) -> float | None:
@@ -77,6 +79,11 @@ STATES: Final = {  # gcode_state → state
 }
 
 
+def remembered(report: dict[str, Any]) -> dict[str, Any]:
+    """What of a report later ones need."""
+    return {key: report[key] for key in _REMEMBERED if key in report}
+
+
 def merge(whole: dict[str, Any], part: dict[str, Any], depth: int = 0) -> None:
     """Enter what a partial report says into the whole: objects key by key, arrays of things with an id thing by thing.
 
@@ -95,9 +102,9 @@ def merge(whole: dict[str, Any], part: dict[str, Any], depth: int = 0) -> None:
             for each in new:
                 if each["id"] in places:
                     merge(places[each["id"]], each, depth + 1)
-                else:
+                elif len(things) < _WIDTH:
                     things.append(each)
-        else:
+        elif key in whole or len(whole) < _WIDTH:
             whole[key] = new
 
 
