@@ -99,15 +99,15 @@ class OpcuaSource:
             counters=counters,
         )
 
+    async def command(self, command: Command) -> Answer:
+        """Write or call on the live session; see `Commandable`."""
+        return await execute(self._link if self._connected else None, command)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop` is set; reconnect for ever meanwhile. At a stop, keep the subscription on the server."""
         self._acks = Acknowledgements()
         try:
             await serve_for_ever(stop, self._serve, lambda: self._connected, self._lost)
-    async def command(self, command: Command) -> Answer:
-        """Write or call on the live session; see `Commandable`."""
-        return await execute(self._link if self._connected else None, command)
-
         finally:
             self._connected = False
             self._error = "stopped"
