@@ -60,6 +60,24 @@ class OpcuaSignal(msgspec.Struct, frozen=True, kw_only=True):
     deadband: float | str | None = None
 
 
+class OpcuaEvents(msgspec.Struct, frozen=True, kw_only=True):
+    """A `[[source.events]]` table: events, alarms and conditions of one notifier, for one machine.
+
+    Attributes:
+        node: the notifier: NodeId as text, or a browse path. The Server object, which reports everything, if absent.
+        machine: the machine that they are rows of, where it is not the source's.
+        types: names or NodeIds of event types; these and their subtypes are wanted.
+        severity: only events of at least this severity, 1 to 1000.
+        queue: how many events the server keeps between two publishes.
+    """
+
+    node: str = "i=2253"
+    machine: str = ""
+    types: tuple[str, ...] = ("BaseEventType",)
+    severity: int = 0
+    queue: int = 1000
+
+
 class OpcuaConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The `[[source]]` table: one OPC UA server, which may serve several machines.
 
@@ -67,6 +85,7 @@ class OpcuaConfig(msgspec.Struct, frozen=True, kw_only=True):
         kind: "opcua".
         url: `opc.tcp://host:port/path`, without user name and password.
         signal: what to read.
+        events: what to be told of: events, alarms and conditions.
         machine: default machine of the signals.
         site: instead of `[place]`.
         area: instead of `[place]`.
@@ -89,11 +108,14 @@ class OpcuaConfig(msgspec.Struct, frozen=True, kw_only=True):
         stale: an item that is silent for longer is read once; if the server has another value, it is made anew.
         retry_missing: how often nodes that were refused are tried again.
         publish_requests: how many Publish requests wait at the server.
+        history: `auto` reads gaps again from the server's history, where it keeps one; `off` does not.
+        history_max: how far back history is read.
     """
 
     kind: Literal["opcua"]
     url: str
-    signal: tuple[OpcuaSignal, ...]
+    signal: tuple[OpcuaSignal, ...] = ()
+    events: tuple[OpcuaEvents, ...] = ()
     machine: str = ""
     site: str = ""
     area: str = ""
@@ -115,6 +137,8 @@ class OpcuaConfig(msgspec.Struct, frozen=True, kw_only=True):
     stale: Duration = Duration(60.0)
     retry_missing: Duration = Duration(10.0)
     publish_requests: int = 4
+    history: Literal["auto", "off"] = "auto"
+    history_max: Duration = Duration(7 * 86_400.0)
 
 
 class DeclaredSignal(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +190,25 @@ def declared(config: OpcuaConfig, context: SourceContext) -> list[DeclaredSignal
     return found
 
 
+def event_places(config: OpcuaConfig, context: SourceContext) -> list[Place]:
+    """The machine of each `[[source.events]]`, in order.
+
+    Raises:
+        ConfigError: if a place is not valid. `key` names the key within the table.
+    """
+    found = []
+    for i, table in enumerate(config.events):
+        machine = table.machine or config.machine
+        if not machine:
+            raise ConfigError("needs a machine, here or in the source", key=f"events[{i}].machine")
+        levels = (config.site or context.site, config.area or context.area, config.line or context.line, machine)
+        try:
+            found.append(Place(*(check_name(level, "place level") for level in levels)))
+        except ValueError as e:
+            raise ConfigError(str(e), key=f"events[{i}].machine") from None
+    return found
+
+
 def queue_size(config: OpcuaConfig, signal: OpcuaSignal) -> int:
     """Values that the server is asked to keep between two publishes: at least ten, and ten times what is expected."""
     chosen = signal.queue if signal.queue is not None else config.queue
@@ -190,11 +233,12 @@ def validate(config: OpcuaConfig, context: SourceContext) -> None:
         ConfigError: if it makes no sense. `key` names the key within the table.
     """
     validate_connection(config)
-    if not config.signal:
-        raise ConfigError("needs at least one [[source.signal]]", key="signal")
+    if not config.signal and not config.events:
+        raise ConfigError("needs at least one [[source.signal]], or [[source.events]]", key="signal")
+    _check_events(config, context)
     if not 1 <= config.publish_requests <= 100:
         raise ConfigError("must be 1 to 100", key="publish_requests")
-    for key in ("interval", "timeout", "keep_alive", "lifetime", "stale", "retry_missing"):
+    for key in ("interval", "timeout", "keep_alive", "lifetime", "stale", "retry_missing", "history_max"):
         if getattr(config, key) <= 0:
             raise ConfigError("must be more than zero", key=key)
     _check_deadband(config.deadband, "deadband", config)
@@ -208,6 +252,25 @@ def validate(config: OpcuaConfig, context: SourceContext) -> None:
             if value is not None and value < 1:
                 raise ConfigError("must be at least 1", key=f"signal[{i}].{key}")
         _check_node(signal, i)
+
+
+def _check_events(config: OpcuaConfig, context: SourceContext) -> None:
+    if config.events and config.mode == "poll":
+        raise ConfigError('are told in a subscription: not with mode = "poll"', key="events")
+    event_places(config, context)
+    for i, table in enumerate(config.events):
+        try:
+            address = NodeAddress.parse(table.node)
+        except ValueError as e:
+            raise ConfigError(str(e), key=f"events[{i}].node") from None
+        if any(segment.wild for segment in address.path):
+            raise ConfigError("is one notifier: write a table for each, without `*`", key=f"events[{i}].node")
+        if not table.types or not all(table.types):
+            raise ConfigError('must name event types, such as ["AlarmConditionType"]', key=f"events[{i}].types")
+        if not 0 <= table.severity <= 1000:
+            raise ConfigError("must be 0 to 1000", key=f"events[{i}].severity")
+        if not 2 <= table.queue <= 1_000_000:
+            raise ConfigError("must be 2 to 1000000", key=f"events[{i}].queue")
 
 
 def _check_node(signal: OpcuaSignal, i: int) -> None:

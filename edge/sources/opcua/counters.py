@@ -22,6 +22,9 @@ class Counters(msgspec.Struct):
         empty: array values without elements.
         ignored: notifications that are not data, such as a vendor's own.
         acks_refused: acknowledgements that the server did not want.
+        history_reads: answers of a node's history.
+        history_not_raw: values of history that the server had computed; they are left out.
+        recovered: readings that were read from the server's history.
         events: events written.
         events_known: events that came once more, and were not written again.
         events_unwanted: events of a type or severity that was not asked for, from a server that does not filter.
@@ -48,6 +51,9 @@ class Counters(msgspec.Struct):
     empty: int = 0
     ignored: int = 0
     acks_refused: int = 0
+    history_reads: int = 0
+    history_not_raw: int = 0
+    recovered: int = 0
     events: int = 0
     events_known: int = 0
     events_unwanted: int = 0

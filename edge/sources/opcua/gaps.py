@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge.sources.base import Sink
 from edge.sources.opcua.config import DeclaredSignal
 from fieldlab.model import Batch, SignalKey
+from fieldlab.model.status import BAD_NO_COMMUNICATION
 
 log = structlog.get_logger()
 
@@ -24,6 +25,7 @@ _DOWN: Final = ("agent_down", "source_down")
 _OVERFLOW_MASK: Final = np.uint32(0x0C80)
 _OVERFLOW: Final = np.uint32(0x0480)
 _SKEW: Final = 2_000_000_000  # ns by which our clock and the server's may differ where nobody corrects it
+_REMEMBERED: Final = 1_000_000  # readings
 _KEPT: Final = "the server had kept what came meanwhile"
 _UNCHANGED: Final = "the server's own time says that nothing changed meanwhile"
 
@@ -31,11 +33,20 @@ _UNCHANGED: Final = "the server's own time says that nothing changed meanwhile"
 class GapKeeper:
     """Knows each signal's last reading, and tells the sink of gaps.
 
+    Args:
+        source: its name.
+        sink: where gaps are kept.
+        remember: whether what comes within a gap is remembered, because the gap will be read again.
+
     Attributes:
         ended: set when there may be something to read again.
     """
 
-    def __init__(self, source: str, sink: Sink) -> None:
+    def __init__(self, source: str, sink: Sink, *, remember: bool = False) -> None:
+        self._remember = remember
+        self._heard: list[tuple[NDArray[np.uint32], NDArray[np.int64]]] = []
+        self._heard_rows = 0
+        self._recording = False
         self._source = source
         self._sink = sink
         self._last: NDArray[np.int64] = np.zeros(0, np.int64)  # by signal; 0: none came since the agent started
@@ -68,13 +79,24 @@ class GapKeeper:
         if new:
             self._sink.open_gap(self._source, "agent_down", new, detail="the agent did not run")
 
-    def known(self, described: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """Every signal that has ever been read: those `described` in this run, and those of earlier ones."""
-        return np.union1d(described, np.fromiter(self._adopted, np.uint32, len(self._adopted))).astype(np.uint32)
+    def lose(self, described: NDArray[np.uint32], why: str, clock_offset: float | None = None) -> None:
+        """The connection is lost: each signal gets one status and no value, and a gap begins.
 
-    def lose(self, signals: NDArray[np.uint32], why: str) -> None:
-        """The connection is lost."""
+        Args:
+            described: the signals that were read in this run; those that only earlier runs have read are added.
+            why: in words.
+            clock_offset: seconds that the server's clock is ahead of ours, if that is known.
+        """
         self._came, self._holed = None, False
+        earlier = np.fromiter(self._adopted, np.uint32, len(self._adopted))
+        signals = np.union1d(described, earlier).astype(np.uint32)
+        if not len(signals):
+            return
+        # By the clock that the readings have, or a status of ours would be the newest for as long as it is ahead.
+        ahead = clock_offset if clock_offset is not None and abs(clock_offset) > _SKEW / 2e9 else 0.0
+        times = np.full(len(signals), time.time_ns() + round(ahead * 1e9), np.int64)
+        status = np.full(len(signals), BAD_NO_COMMUNICATION, np.uint32)
+        self._sink.append(Batch.of(signals, times, np.full(len(signals), np.nan), status))
         down = [i for i in signals.tolist() if i not in self._awaited]
         since = self._newest(down)
         self._awaited |= since
@@ -83,7 +105,7 @@ class GapKeeper:
 
     def go_on(self) -> None:
         """A subscription of before goes on: what comes until `settle` is what the server had kept."""
-        self._came, self._holed = {}, False
+        self._came, self._holed, self._recording = {}, False, True
 
     def start_anew(self) -> None:
         """There is a new subscription: each signal's first reading ends its gap."""
@@ -133,6 +155,7 @@ class GapKeeper:
         if top >= len(self._last):
             self._last = np.append(self._last, np.zeros(top + 1 - len(self._last) + 64, np.int64))
         if lost:
+            self._recording = True
             self._overflowed(batch, lost, again=again)
         if self._came is not None:
             for signal, count in zip(*(a.tolist() for a in np.unique(signals, return_counts=True)), strict=True):
@@ -140,9 +163,28 @@ class GapKeeper:
         elif self._awaited and not again:
             self._back(batch)
         self._last[signals] = np.maximum(self._last[signals], batch.time)
+        if self._recording and self._remember:
+            self._heard.append((signals, batch.time))
+            self._heard_rows += len(signals)
+            while self._heard_rows > _REMEMBERED:  # what is forgotten may be counted as recovered
+                self._heard_rows -= len(self._heard.pop(0)[0])
+
+    def heard(self, signal: int, start: int, end: int) -> NDArray[np.int64]:
+        """The times of a signal's readings in [start, end] that came while a gap was known, ns, (n,)."""
+        found = [times[signals == signal] for signals, times in self._heard]
+        times = np.concatenate(found) if found else np.zeros(0, np.int64)
+        return times[(times >= start) & (times <= end)]
+
+    def forget(self) -> None:
+        """No gap is left to be read again."""
+        if self._before is None and self._came is None:
+            self._recording = False
+            self._heard.clear()
+            self._heard_rows = 0
 
     def hole(self) -> None:
         """Notifications are missing; tell it before what came behind them."""
+        self._recording = True
         if self._before is None:
             self._before = self._last.copy()
 

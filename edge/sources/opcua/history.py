@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import struct
+import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
@@ -21,7 +22,7 @@ from asyncua.ua.status_codes import get_name_and_doc
 from numpy.typing import NDArray
 
 from edge.sources.opcua.browse import CallLimits, plain, read_values
-from edge.sources.opcua.columns import Columns, join
+from edge.sources.opcua.columns import Columns, Opaque, join
 from edge.sources.opcua.decode import UndecodableError, decode
 from edge.sources.opcua.polling_wire import as_notification
 from edge.sources.opcua.uniform import NO_VALUE, layout, read_rows
@@ -167,8 +168,8 @@ async def read_raw(
                 yield answer
 
 
-async def reaches(session: UaSession, node: ua.NodeId, time: int) -> bool:
-    """Whether the server's history has a value at `time`, ns, or before.
+async def reaches(session: UaSession, node: ua.NodeId, at: int) -> bool:
+    """Whether the server's history has a value at `at`, ns, or before.
 
     Raises:
         uaerrors.UaError: if the server refuses the call, or its answer cannot be read.
@@ -176,7 +177,7 @@ async def reaches(session: UaSession, node: ua.NodeId, time: int) -> bool:
     details = ua.ReadRawModifiedDetails(IsReadModified=False, ReturnBounds=False)
     # The end alone, and a number: backwards from there (OPC 10000-11, 6.5.3.2).
     details.StartTime = _NEVER
-    details.EndTime = _EPOCH + dt.timedelta(milliseconds=time // _MS)
+    details.EndTime = _EPOCH + dt.timedelta(milliseconds=at // _MS)
     details.NumValuesPerNode = ua.UInt32(1)
     body = await _call(session, details, {0: node}, {0: None})
     (part,) = _results(body, 1)
@@ -185,7 +186,7 @@ async def reaches(session: UaSession, node: ua.NodeId, time: int) -> bool:
     answer = _answer(body, 0, part)
     if part.status & 0x80000000 or answer.columns is None or not len(answer.columns.batch):
         return False
-    return int(answer.columns.batch.time.min()) < (time // _MS + 1) * _MS
+    return int(answer.columns.batch.time.min()) < (at // _MS + 1) * _MS
 
 
 def status_name(status: int) -> str:
@@ -280,16 +281,26 @@ def _answer(body: bytes, handle: int, part: _Part) -> Answer:
     columns = msgspec.structs.replace(columns, batch=msgspec.structs.replace(columns.batch, status=status))
     if drop.any():
         columns = _keep(columns, ~drop)
+    if columns.opaque:
+        columns = msgspec.structs.replace(columns, opaque=tuple(map(_as_live, columns.opaque)))
     return Answer(handle, part.status, columns, part.point is not None, int(computed.sum()), bool(hole.any()))
 
 
 def _keep(columns: Columns, rows: NDArray[np.bool_]) -> Columns:
     element = None if columns.element is None else columns.element[rows]
-    return msgspec.structs.replace(columns, batch=columns.batch.take(rows), element=element)
+    aside = None if columns.aside is None else columns.aside[rows]
+    return msgspec.structs.replace(columns, batch=columns.batch.take(rows), element=element, aside=aside)
+
+
+def _as_live(one: Opaque) -> Opaque:
+    data = one.status & int(_INFO_TYPE) == int(_IS_DATA)
+    bits = int(_OF_HISTORY) | (0 if one.status & int(_LIMITS) else int(_INFO_TYPE))
+    return msgspec.structs.replace(one, status=one.status & ~bits) if data else one
 
 
 def _columns(body: bytes, handle: int, part: _Part) -> Columns:
     """DataValues → columns: by numpy where all have one layout, else as a notification of many items."""
+    arrival = time.time_ns()
     size = part.end - part.start
     mask = body[part.start]
     kind = body[part.start + 1] if mask & 0x01 else NO_VALUE
@@ -301,12 +312,12 @@ def _columns(body: bytes, handle: int, part: _Part) -> Columns:
         rows["handle"] = handle
         # Each item of this mask and type has this size, so from the first on they lie where they are looked for.
         if (rows["mask"] == mask).all() and (kind == NO_VALUE or (rows["kind"] == kind).all()):
-            return read_rows(rows, mask, kind, 0)
+            return read_rows(rows, mask, kind, arrival)
     cursor = Cursor(body, part.start, part.end)
     values = []
     for _ in range(part.count):
         begin = cursor.pos
         cursor.skip_data_value()
         values.append((handle, body[begin : cursor.pos]))
-    columns = decode(as_notification(1, values), 0).columns
+    columns = decode(as_notification(1, values), arrival).columns
     return columns if columns is not None else join([])

@@ -11,18 +11,19 @@ import time
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 import structlog
 from asyncua import ua
 from asyncua.ua import uaerrors
 
 from edge.actions.command import Answer, Command
 from edge.sources.base import Sink, SourceContext, SourceStatus
+from edge.sources.opcua.backfill import Backfill
 from edge.sources.opcua.browse import CallLimits, in_batches, read_limits, read_namespaces
 from edge.sources.opcua.browse_paths import Wildcards, resolve_all
 from edge.sources.opcua.commands import execute
 from edge.sources.opcua.config import OpcuaConfig, declared, sampling_of
 from edge.sources.opcua.counters import Counters
+from edge.sources.opcua.gaps import GapKeeper
 from edge.sources.opcua.link import Link, open_link, reason
 from edge.sources.opcua.nodes import NodeAddress
 from edge.sources.opcua.polling_wire import as_notification, read_encoded, status_of
@@ -31,8 +32,6 @@ from edge.sources.opcua.session import Receipt
 from edge.sources.opcua.signals import SignalMap
 from edge.sources.opcua.supervise import serve_for_ever
 from fieldlab.errors import FieldlabError
-from fieldlab.model import Batch
-from fieldlab.model.status import BAD_NO_COMMUNICATION
 
 log = structlog.get_logger()
 
@@ -54,7 +53,9 @@ class PollingSource:
         self._declared = declared(self._config, context)
         self._signals = SignalMap(self._declared, sink)
         self._counters = Counters()
-        self._receiver = Receiver(context.name, config.url, self._signals, sink, self._counters)
+        self._keeper = GapKeeper(context.name, sink, remember=config.history == "auto")
+        self._receiver = Receiver(context.name, config.url, self._signals, sink, self._counters, keeper=self._keeper)
+        self._backfill = Backfill(context.name, sink, self._signals, self._receiver.typed, self._keeper, self._counters)
         self._sequence = itertools.count(1)
         self._seen: dict[int, bytes] = {}
         self._waiting: set[asyncio.Future[Any]] = set()
@@ -93,6 +94,7 @@ class PollingSource:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop` is set; reconnect for ever meanwhile."""
+        self._keeper.adopt(self._declared)
         try:
             await serve_for_ever(stop, self._serve, lambda: self._connected, self._lost)
         finally:
@@ -106,6 +108,8 @@ class PollingSource:
             self._config = await self._wild.expand(link.session, await read_namespaces(link.session))
             self._declared = declared(self._config, self._context)
             self._signals.grow(self._declared)
+            self._keeper.adopt(self._declared)
+            self._keeper.start_anew()
             self._limits = await read_limits(link.session)
             self._registered.clear()  # they were of the session before
             self._receiver.typed.new_session()
@@ -116,7 +120,8 @@ class PollingSource:
             self._error = ""
             log.info("opcua_polling", source=self.name, url=self._config.url, signals=len(self._nodes))
             await self._receiver.typed.learn_states(link.session)
-            await self._poll(link)
+            async with self._backfill.beside(link.session, self._config):
+                await self._poll(link)
         finally:
             self._link = None
             with contextlib.suppress(asyncio.CancelledError):
@@ -247,8 +252,4 @@ class PollingSource:
         if self._connected:
             self._connected = False
             self._seen.clear()
-            signals = self._signals.indices()
-            if len(signals):
-                status = np.full(len(signals), BAD_NO_COMMUNICATION, np.uint32)
-                times = np.full(len(signals), time.time_ns(), np.int64)
-                self._sink.append(Batch.of(signals, times, np.full(len(signals), np.nan), status))
+            self._keeper.lose(self._signals.indices(), words)

@@ -1,7 +1,9 @@
 """The way of a response to the sink: decoded, appended, what of it may be acknowledged when, and what is missing."""
 
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Future
 from typing import Final
 
@@ -9,12 +11,18 @@ import numpy as np
 import structlog
 
 from edge.sources.base import Delivery, Sink
+from edge.sources.opcua import absurd
+from edge.sources.opcua.columns import Columns, Opaque
 from edge.sources.opcua.counters import Counters
 from edge.sources.opcua.decode import Published, UndecodableError, decode, decode_again
+from edge.sources.opcua.event_writer import joined
+from edge.sources.opcua.events import EventReceiver
+from edge.sources.opcua.gaps import GapKeeper
 from edge.sources.opcua.session import Receipt
 from edge.sources.opcua.signals import SignalMap, overflow
+from edge.sources.opcua.typed import Typed
 from edge.sources.opcua.watchdog import Freshness
-from fieldlab.model import Batch
+from fieldlab.model import Batch, BatchBuilder, concat
 from ingest.stores.base import DeadLetter
 
 log = structlog.get_logger()
@@ -37,24 +45,39 @@ class Receiver:
         last_data: when the newest reading came, ns.
         gone: client handles whose node the server no longer has.
         freshness: when each item was heard.
+        typed: what the server says of the types of the signals.
     """
 
-    def __init__(self, name: str, url: str, signals: SignalMap, sink: Sink, counters: Counters) -> None:
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        signals: SignalMap,
+        sink: Sink,
+        counters: Counters,
+        events: EventReceiver | None = None,
+        keeper: GapKeeper | None = None,
+    ) -> None:
         self._name = name
+        self._events = events
+        self._keeper = keeper or GapKeeper(name, sink)
         self._url = url
         self._signals = signals
         self._sink = sink
         self._counters = counters
         self._next: dict[int, int] = {}
+        self._told: set[object] = set()  # what is wrong with a signal is logged once a session
         self._missing: dict[tuple[int, int], int] = {}  # → when the newest reading before it came, ns
         self.heard = time.monotonic()
         self.last_data = 0
         self.gone: set[int] = set()
         self.freshness = Freshness()
+        self.typed = Typed(name, url, signals, counters)
 
     def new_session(self) -> None:
         """A server that is asked again has not been silent yet."""
         self.gone.clear()
+        self._told.clear()
         self.freshness.restart()
         self.heard = time.monotonic()
 
@@ -62,9 +85,11 @@ class Receiver:
         """Sequence numbers start anew; what was still missing is lost."""
         self._next.clear()
         self.lost(list(self._missing))
+        self._keeper.start_anew()
 
     def go_on_with(self, subscription: int, available: Sequence[int]) -> None:
         """A subscription of before goes on: what the server holds and never came is `missing` now."""
+        self._keeper.go_on()
         expected = self._next.get(subscription)
         if expected is None:
             wanted = sorted(available)  # an earlier process received some of them: the journal knows which
@@ -72,6 +97,8 @@ class Receiver:
         else:
             wanted = sorted((n for n in available if _ahead(n, expected)), key=lambda n: (n - expected) % 0xFFFFFFFF)
             self._next[subscription] = _successor(wanted[-1]) if wanted else expected
+        if wanted:
+            self._keeper.hole()
         for number in wanted:
             self._missing.setdefault((subscription, number), self.last_data)
 
@@ -85,9 +112,12 @@ class Receiver:
             return
         since = min(self._missing.pop(number, self.last_data) for number in numbers)
         self._count_lost(len(numbers), since)
+        self._heal()
 
     def _count_lost(self, count: int, since: int) -> None:
         self._counters.gaps += count
+        if self._events is not None:
+            self._events.lost()
         signals = self._signals.indices().tolist()
         log.error(
             "opcua_notifications_lost",
@@ -101,6 +131,11 @@ class Receiver:
         if signals:
             # At least one reading of at least one signal: each is marked, so that none claims to be complete.
             self._sink.append(Batch.of([], [], []), overflow=dict.fromkeys(signals, 1))
+        self._keeper.notifications_lost(self._signals.indices(), count, time.time_ns())
+
+    def _heal(self) -> None:
+        if not self._missing:
+            self._keeper.whole()
 
     def receive_again(self, body: bytes, subscription: int, sequence: int) -> Receipt | None:
         """Take a RepublishResponse; None if there is nothing to acknowledge."""
@@ -114,7 +149,9 @@ class Receiver:
         self._counters.republished += 1
         if published.status_change not in (None, _TRANSFERRED):
             raise SubscriptionLostError(f"the server ended the subscription (status {published.status_change:#010x})")
-        return self._keep(published, arrival, again=True)
+        kept = self._keep(published, arrival, again=True)
+        self._heal()
+        return kept
 
     def receive(self, body: bytes) -> Receipt | None:
         """Take a response; None if there is nothing to acknowledge.
@@ -143,8 +180,11 @@ class Receiver:
         count.notifications += 1
         count.ignored += published.ignored
         columns = published.columns
+        events = None
+        if published.events and self._events is not None:
+            events = self._events.receive(published.events, arrival)
         if columns is None:
-            return Receipt(published.subscription, published.sequence, _kept_already())
+            return Receipt(published.subscription, published.sequence, events or _kept_already())
         count.unkept += columns.unkept
         count.times_replaced += columns.times_replaced
         count.empty += columns.empty
@@ -152,7 +192,15 @@ class Receiver:
         if status.any():
             self.gone.update(columns.batch.signal[(status == _NODE_GONE[0]) | (status == _NODE_GONE[1])].tolist())
         self.freshness.note(columns)
+        letters: list[DeadLetter] = []
+        columns, wrong = absurd.split(columns)
+        if wrong is not None:
+            letters += self._keep_aside(wrong)
         batch = self._signals.to_batch(columns)
+        if columns.opaque:
+            builder = BatchBuilder()
+            letters += [self._unread(*one) for one in self.typed.expand(columns.opaque, builder)]
+            batch = concat([batch, builder.build()])
         count.readings += len(batch)
         self.last_data = arrival
         delivery = Delivery(
@@ -162,8 +210,53 @@ class Receiver:
             np.array([again]),
             _FIRST_ROW,
         )
-        kept = self._sink.append(batch, delivery=delivery, overflow=overflow(batch) or None)
+        lost = overflow(batch)
+        self._keeper.note(batch, lost, again=again)
+        kept = self._sink.append(batch, delivery=delivery, overflow=lost or None)
+        if letters:
+            kept = _both(kept, self._sink.set_aside(letters))
+        if events is not None:
+            kept = joined([kept, events])
         return Receipt(published.subscription, published.sequence, kept)
+
+    def _keep_aside(self, wrong: Columns) -> list[DeadLetter]:
+        """The letters of readings whose source time cannot be."""
+        letters = absurd.letters(self._name, wrong, self._signals)
+        for one in wrong.opaque:
+            builder = BatchBuilder()
+            letters += [self._unread(*failed) for failed in self.typed.expand([one], builder)]
+            batch = builder.build()
+            letters += absurd.of_batch(self._name, batch, np.full(len(batch), one.aside, np.int64), self._signals)
+        self._counters.times_set_aside += sum(letter.readings for letter in letters)
+        for letter in letters:
+            if letter.signal not in self._told:
+                self._told.add(letter.signal)
+                log.error(
+                    "opcua_time_impossible",
+                    source=self._name,
+                    url=self._url,
+                    signal=letter.signal,
+                    reason=letter.reason,
+                )
+        return letters
+
+    def _unread(self, one: Opaque, why: str) -> DeadLetter:
+        """The letter of a structure that cannot be read."""
+        key = self._signals.declared_key(one.handle)
+        machine, signal = (self._url, "") if key is None else (key.place.path, key.name)
+        if (signal, why) not in self._told:
+            self._told.add((signal, why))
+            log.error("opcua_structure_unreadable", source=self._name, url=self._url, signal=signal, reason=why)
+        return DeadLetter(
+            store=self._name,
+            machine=machine,
+            signal=signal,
+            readings=1,
+            reason=why,
+            first=one.time,
+            last=one.time,
+            body=one.variant,
+        )
 
     def _set_aside(self, body: bytes, error: UndecodableError, arrival: int) -> Receipt | None:
         """Bytes that nobody can read must not stop the others, and must not vanish either."""
@@ -191,6 +284,7 @@ class Receiver:
         if _ahead(sequence, expected) and sequence != expected:
             missed = (sequence - expected) % 0xFFFFFFFF
             log.warning("opcua_sequence_gap", source=self._name, url=self._url, expected=expected, got=sequence)
+            self._keeper.hole()
             if missed > _FETCHED_AT_ONCE:
                 self._count_lost(missed - _FETCHED_AT_ONCE, self.last_data)
             for back in range(min(missed, _FETCHED_AT_ONCE), 0, -1):
@@ -204,6 +298,27 @@ def _kept_already() -> "Future[None]":
     done: Future[None] = Future()
     done.set_result(None)
     return done
+
+
+def _both(first: "Future[None]", second: "Future[None]") -> "Future[None]":
+    """Done when both are, and failed when one is."""
+    whole: Future[None] = Future()
+    left = [first, second]
+    lock = threading.Lock()
+
+    def done(future: "Future[None]") -> None:
+        error = FutureCancelledError() if future.cancelled() else future.exception()
+        with lock:
+            left.remove(future)
+            ended = whole.done()
+            if error is not None and not ended:
+                whole.set_exception(error)
+            elif not left and not ended:
+                whole.set_result(None)
+
+    for future in (first, second):
+        future.add_done_callback(done)
+    return whole
 
 
 def _successor(sequence: int) -> int:

@@ -5,17 +5,21 @@ import time
 from typing import Final
 
 import msgspec
-import numpy as np
 import structlog
 from asyncua.ua import uaerrors
 
 from edge.actions.command import Answer, Command
 from edge.sources.base import Sink, SourceContext, SourceStatus
+from edge.sources.opcua.backfill import Backfill
 from edge.sources.opcua.browse_paths import Wildcards
 from edge.sources.opcua.commands import execute
 from edge.sources.opcua.config import OpcuaConfig, deadband_of, declared, sampling_of
 from edge.sources.opcua.counters import Counters
 from edge.sources.opcua.decode import UndecodableError, decode
+from edge.sources.opcua.event_items import EventItems
+from edge.sources.opcua.event_types import read_event_types
+from edge.sources.opcua.events import EventReceiver
+from edge.sources.opcua.gaps import GapKeeper
 from edge.sources.opcua.held import Held, digest_of, held_path, read_held, save_held
 from edge.sources.opcua.link import Link, NotResumedError, gone, open_link, reason
 from edge.sources.opcua.nodes import NodeAddress
@@ -25,8 +29,6 @@ from edge.sources.opcua.signals import SignalMap
 from edge.sources.opcua.subscription import Feed, clock_offset, read_namespaces, server_start
 from edge.sources.opcua.supervise import serve_for_ever
 from fieldlab.errors import FieldlabError
-from fieldlab.model import Batch
-from fieldlab.model.status import BAD_NO_COMMUNICATION
 
 log = structlog.get_logger()
 
@@ -51,7 +53,13 @@ class OpcuaSource:
         self._declared = declared(self._config, context)
         self._signals = SignalMap(self._declared, sink)
         self._counters = Counters()
-        self._receiver = Receiver(context.name, config.url, self._signals, sink, self._counters)
+        self._events = EventReceiver(config, context, sink, self._counters) if config.events else None
+        self._keeper = GapKeeper(context.name, sink, remember=config.history == "auto")
+        self._receiver = Receiver(
+            context.name, config.url, self._signals, sink, self._counters, self._events, self._keeper
+        )
+        self._backfill = Backfill(context.name, sink, self._signals, self._receiver.typed, self._keeper, self._counters)
+        self._event_items: EventItems | None = None
         self._feed: Feed | None = None
         self._link: Link | None = None
         self._acks: Acknowledgements | None = None
@@ -106,11 +114,14 @@ class OpcuaSource:
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop` is set; reconnect for ever meanwhile. At a stop, keep the subscription on the server."""
         self._acks = Acknowledgements()
+        self._keeper.adopt(self._declared)
         try:
             await serve_for_ever(stop, self._serve, lambda: self._connected, self._lost)
         finally:
             self._connected = False
             self._error = "stopped"
+            if self._events is not None:
+                self._events.close()
 
     async def _serve(self) -> None:
         """Connect and read until something goes wrong, which is raised."""
@@ -140,20 +151,30 @@ class OpcuaSource:
         self._link = link
         try:
             await self._expand(link)
-            feed = Feed(link, self._config, self._declared)
+            feed = Feed(link, self._config, self._declared, self._receiver.typed)
             self._started = await server_start(link)
             self._clock_offset = await clock_offset(link)
             self._receiver.freshness.grow(len(self._declared))
+            if not link.resumed or not self._receiver.typed.ready:  # a session that goes on has the same types
+                self._receiver.typed.new_session()
+                if held is not None:
+                    await feed.learn()
             self._vain += 1
+            items = await self._learn_events(link)
             if held is None or not await self._go_on(link, feed, held):
                 acks.forget()
                 self._receiver.new_subscription()
                 await feed.start()
-            self._feed = feed
+                if items is not None:
+                    await items.start(feed.id)
+            elif items is not None:
+                items.go_on_with(held)
+            self._feed, self._event_items = feed, items
             self._vain = 0
             self._hold(link, feed)
             self._up(link, feed)
-            await self._watch(link, feed)
+            async with self._backfill.beside(link.session, self._config):
+                await self._watch(link, feed)
         except asyncio.CancelledError:
             await link.close(keep_subscriptions=True, within=_CLOSE_WITHIN)
             raise
@@ -168,6 +189,14 @@ class OpcuaSource:
             self._config = await self._wild.expand(link.session, await read_namespaces(link))
             self._declared = declared(self._config, self._context)
             self._signals.grow(self._declared)
+            self._keeper.adopt(self._declared)
+
+    async def _learn_events(self, link: Link) -> EventItems | None:
+        """Read the server's event types, before the first event comes."""
+        if self._events is None:
+            return None
+        self._events.new_session(await read_event_types(link.session), await read_namespaces(link))
+        return EventItems(link, self._config, self._events)
 
     async def _go_on(self, link: Link, feed: Feed, held: Held) -> bool:
         """Whether the server still holds our subscription. What it sent in vain is fetched, oldest first."""
@@ -220,6 +249,7 @@ class OpcuaSource:
             keep_alive=feed.keep_alive,
             lifetime=feed.lifetime,
             items=feed.items,
+            events=self._event_items.running if self._event_items is not None else {},
         )
         if held != self._held:
             self._held = held
@@ -228,12 +258,19 @@ class OpcuaSource:
     async def _watch(self, link: Link, feed: Feed) -> None:
         """Raise when the session is over or silent; meanwhile try what is missing again."""
         tick = min(feed.keep_alive / 2, 0.5)
+        settle_at = time.monotonic() + max(1.0, 3 * feed.interval)  # by then the queues have been emptied
         next_retry = time.monotonic() + self._config.retry_missing
         next_sign = 0.0
         self._next_look = time.monotonic() + self._config.stale / 2
+        typed = self._receiver.typed
+        await typed.learn_states(link.session)
         while True:
             await gone(link, tick)
+            if typed.unknown:
+                await typed.look_up(link.session)
             now = time.monotonic()
+            if self._keeper.settling and now >= settle_at:
+                self._keeper.settle(time.time_ns() + round((self._clock_offset or 0.0) * 1e9), feed.missing)
             if link.session.acknowledgements.holding:
                 self._receiver.heard = now  # we ask for nothing, so silence means nothing
                 if now >= next_sign:
@@ -250,12 +287,21 @@ class OpcuaSource:
                 self._receiver.gone.clear()
                 self._note_missing(feed)
                 self._hold(link, feed)
-            if feed.missing and now >= next_retry:
+            if self._events is not None and self._event_items is not None and self._events.take_wish():
+                await self._event_items.refresh()
+            if (feed.missing or self._missing_events()) and now >= next_retry:
                 next_retry = now + self._config.retry_missing
-                for handle in await feed.retry():
-                    log.info("opcua_signal_back", source=self.name, signal=self._declared[handle].key.short)
-                self._note_missing(feed)
-                self._hold(link, feed)
+                await self._retry_missing(link, feed)
+
+    async def _retry_missing(self, link: Link, feed: Feed) -> None:
+        for handle in await feed.retry():
+            log.info("opcua_signal_back", source=self.name, signal=self._declared[handle].key.short)
+        if self._events is not None and self._event_items is not None:
+            for handle in await self._event_items.retry():
+                log.info("opcua_events_back", source=self.name, node=self._config.events[handle].node)
+                self._events.wish()
+        self._note_missing(feed)
+        self._hold(link, feed)
 
     async def _look_for_stale(self, link: Link, feed: Feed) -> None:
         """Read the items that are silent; make those anew of which the server has another value than we do."""
@@ -296,6 +342,7 @@ class OpcuaSource:
             security=link.choice.text,
             signals=feed.running,
             missing=len(feed.missing),
+            events=len(self._event_items.running) if self._event_items is not None else 0,
             publishing_interval=feed.interval,
             keep_alive=feed.keep_alive,
             slower_sampling=feed.revised_sampling,
@@ -305,10 +352,16 @@ class OpcuaSource:
 
     def _note_missing(self, feed: Feed) -> None:
         missing = {self._declared[handle].key.short: why for handle, why in feed.missing.items()} | self._wild.wrong
+        missing |= self._missing_events()
         for signal, why in missing.items():
             if self._missing.get(signal) != why:
                 log.error("opcua_signal_missing", source=self.name, url=self._config.url, signal=signal, reason=why)
         self._missing = missing
+
+    def _missing_events(self) -> dict[str, str]:
+        """What no events come from, and why."""
+        found = self._event_items.missing if self._event_items is not None else {}
+        return {f"{self._config.events[h].machine or self._config.machine} events": why for h, why in found.items()}
 
     def _lost(self, error: BaseException | None) -> None:
         """Say what is wrong; at the loss of a connection give each signal one status, and no value."""
@@ -326,11 +379,7 @@ class OpcuaSource:
         self._error = words
         if self._connected:
             self._connected = False
-            signals = self._signals.indices()
-            if len(signals):
-                times = np.full(len(signals), time.time_ns(), np.int64)
-                status = np.full(len(signals), BAD_NO_COMMUNICATION, np.uint32)
-                self._sink.append(Batch.of(signals, times, np.full(len(signals), np.nan), status))
+            self._keeper.lose(self._signals.indices(), words, self._clock_offset)
 
     def _warn_of_indices(self) -> None:
         by_index = [s.name for s in self._config.signal if NodeAddress.parse(s.node, s.start).by_index]
