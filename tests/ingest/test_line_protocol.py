@@ -11,13 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldlab.model import (
+    ActionRow,
     AgentRow,
     Batch,
     BatchBuilder,
     ChartPoint,
     Control,
     Finding,
+    Gap,
     LedgerRow,
+    MachineEvent,
     MachineState,
     PartEvent,
     Place,
@@ -114,6 +117,8 @@ def _field(line: str, at: int) -> tuple[Any, int]:
         return word, at + 1
     token = re.match(r"[^, ]*", line[at:])
     assert token
+    if token[0] in ("true", "false"):
+        return token[0] == "true", at + token.end()
     if _INTEGER.fullmatch(token[0]):
         whole = int(token[0][:-1])
         if not -(2**63) <= whole < 2**63:
@@ -278,6 +283,36 @@ def test_every_other_kind_of_row() -> None:
     assert ledger[2] == {**dict.fromkeys(LEDGER, 0), "received": 5, "dead": 1}
     agent = only(AgentRow(time=1, agent="line-3", figures={"lag": 1.0, "agent": 2.0, "a b": 3.0, "x": math.nan}))
     assert agent[1:3] == ([("agent", "line-3")], {"lag": 1.0, "agent_": 2.0, "a b": 3.0})
+
+
+def test_gaps_events_and_actions() -> None:
+    gap = Gap(time=4, key=KEY, agent="a", cause="source_down", id="g", state="closed", end=9, recovered=2, source="o-0")
+    tags = [*TAGS, ("signal", "spindle_load"), ("agent", "a"), ("cause", "source_down")]
+    measurement, found, fields, at = only(gap)
+    assert (measurement, found, at) == ("gap", tags, 4)
+    assert fields == {
+        "id": "g", "state": "closed", "source": "o-0", "detail": "", "revision": 1, "end": 9, "recovered": 2, "lost": 0,
+    }  # fmt: skip
+    assert only(msgspec.structs.replace(gap, revision=2, state="ended", end=8))[1::2] == (tags, 4)  # one point a gap
+    event = MachineEvent(
+        time=5, place=PLACE, source="Spindle", kind="T", id="e", severity=800, active=True, detail={"a": 'b"'}
+    )
+    assert only(event) == (
+        "event",
+        TAGS,
+        {
+            "source": "Spindle", "kind": "T", "id": "e", "condition": "", "message": "", "severity": 800,
+            "active": True, "detail": '{"a":"b\\""}',
+        },
+        5,
+    )  # fmt: skip
+    action = ActionRow(time=6, place=PLACE, action="hold", id="x", value="1", outcome="dry_run")
+    assert only(action) == (
+        "action",
+        [*TAGS, ("action", "hold")],
+        {"id": "x", "trigger": "", "target": "", "value": "1", "outcome": "dry_run", "detail": ""},
+        6,
+    )
 
 
 def test_a_control_and_a_row_without_figures_write_nothing() -> None:
