@@ -17,6 +17,7 @@ from fieldlab.model import (
     ActionRow,
     ChartPoint,
     Finding,
+    MachineEvent,
     MachineState,
     PartEvent,
     Record,
@@ -157,6 +158,14 @@ class Reader(Protocol):
 
     def machine_states(self) -> list[MachineState]:
         """The newest state of each machine."""
+        ...
+
+    def events(self, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[MachineEvent]:
+        """The newest `limit` events of machines, newest first."""
+        ...
+
+    def conditions(self, *, limit: int = 1_000) -> list[MachineEvent]:
+        """The newest event of each condition (and of each branch of it) that wants attention, newest first."""
         ...
 
     def actions(self, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[ActionRow]:

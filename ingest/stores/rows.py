@@ -11,6 +11,7 @@ from fieldlab.model import (
     ActionRow,
     ChartPoint,
     Finding,
+    MachineEvent,
     MachineState,
     PartEvent,
     Place,
@@ -129,6 +130,24 @@ def machine_state_of(row: Row) -> MachineState:
     return MachineState(time=row["time"], place=place_of(row), state=row["state"] or "")
 
 
+def event_of(row: Row) -> MachineEvent:
+    """A row of the measurement `event`."""
+    return MachineEvent(
+        time=row["time"],
+        place=place_of(row),
+        source=row["source"] or "",
+        kind=row["kind"] or "",
+        id=row["id"] or "",
+        condition=row["condition"] or "",
+        severity=row["severity"] or 0,
+        message=row["message"] or "",
+        active=row["active"],
+        acknowledged=row["acknowledged"],
+        retain=row["retain"],
+        detail=_json(row["detail"]),
+    )
+
+
 def action_of(row: Row) -> ActionRow:
     """A row of the measurement `action`."""
     return ActionRow(
@@ -142,6 +161,17 @@ def action_of(row: Row) -> ActionRow:
         outcome=row["outcome"],
         detail=row["detail"] or "",
     )
+
+
+def retained(rows: Iterable[MachineEvent], limit: int) -> list[MachineEvent]:
+    """The newest event of each condition's branch, of those that want attention, newest first, at most `limit`."""
+    newest: dict[tuple[Place, str, str], MachineEvent] = {}
+    for row in rows:
+        key = (row.place, row.condition, row.detail.get("branch", ""))
+        if key not in newest or row.time > newest[key].time:
+            newest[key] = row
+    found = [row for row in newest.values() if row.retain]
+    return sorted(found, key=lambda e: (-e.time, e.place))[:limit]
 
 
 def newest_findings(rows: Iterable[Finding], limit: int) -> list[Finding]:

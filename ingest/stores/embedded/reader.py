@@ -7,7 +7,17 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from fieldlab.model import ActionRow, ChartPoint, Finding, MachineState, PartEvent, SignalInfo, SignalKey, Verdict
+from fieldlab.model import (
+    ActionRow,
+    ChartPoint,
+    Finding,
+    MachineEvent,
+    MachineState,
+    PartEvent,
+    SignalInfo,
+    SignalKey,
+    Verdict,
+)
 from ingest.stores import rows
 from ingest.stores.base import Series
 from ingest.stores.embedded.database import Database
@@ -97,6 +107,19 @@ class EmbeddedReader:
         """See `Reader`."""
         asked = f"SELECT * FROM machine_state QUALIFY {_NEWEST.format(_PLACE)} ORDER BY {_PLACE}"
         return [rows.machine_state_of(row) for row in self._rows(asked)]
+
+    def events(self, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[MachineEvent]:
+        """See `Reader`."""
+        asked = f"SELECT * FROM event WHERE time >= ? AND time < ? ORDER BY time DESC, {_PLACE} LIMIT ?"
+        return [rows.event_of(row) for row in self._rows(asked, start, end, limit)]
+
+    def conditions(self, *, limit: int = 1_000) -> list[MachineEvent]:
+        """See `Reader`."""
+        branch = """ifnull(regexp_extract(detail, '"branch":"([^"]*)"', 1), '')"""
+        newest = _NEWEST.format(f"{_PLACE}, condition, {branch}")
+        found = f"SELECT * FROM event WHERE condition <> '' QUALIFY {newest}"
+        asked = f"SELECT * FROM ({found}) WHERE retain ORDER BY time DESC, {_PLACE} LIMIT ?"
+        return [rows.event_of(row) for row in self._rows(asked, limit)]
 
     def actions(self, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[ActionRow]:
         """See `Reader`. A result has the time of its intent, and so has replaced it."""

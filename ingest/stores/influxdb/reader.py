@@ -3,7 +3,7 @@
 # ruff: noqa: S608  # InfluxQL has no bound parameters on all servers; every text goes through _literal, the rest is ours
 
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from fieldlab.model import (
     ActionRow,
     ChartPoint,
     Finding,
+    MachineEvent,
     MachineState,
     PartEvent,
     Place,
@@ -32,6 +33,11 @@ _SIGNAL = (*_PLACE, "signal")
 _TAGS = frozenset((*_SIGNAL, "chart", "rule", "event", "agent", "action"))
 _EARLIEST, _LATEST = -(2**63) + 2, 2**63 - 2  # what InfluxDB takes as a time
 _PAGE = 1_000
+_MOST_EVENTS = 20_000
+_EVENT = (
+    *("source", "kind", "id", "condition", "severity", "message", "active", "acknowledged", "retain", "detail"),
+    *_PLACE,
+)
 
 
 class InfluxReader:
@@ -128,6 +134,16 @@ class InfluxReader:
         asked = f'SELECT "state" FROM "machine_state"{_by(_PLACE)} ORDER BY time DESC LIMIT 1'
         return sorted((rows.machine_state_of(row) for row in self._query(asked)), key=lambda s: s.place)
 
+    def events(self, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[MachineEvent]:
+        """See `Reader`."""
+        asked = f'SELECT {_names(_EVENT)} FROM "event" WHERE {_between(start, end)} ORDER BY time DESC LIMIT {limit}'
+        return sorted((rows.event_of(row) for row in self._query(asked)), key=lambda e: (-e.time, e.place))
+
+    def conditions(self, *, limit: int = 1_000) -> list[MachineEvent]:
+        """See `Reader`. Conditions that said nothing in the newest 20,000 events of conditions are left out."""
+        found = self._pages("event", _EVENT, 0, _LATEST, more=" AND \"condition\" != ''")
+        return rows.retained(map(rows.event_of, islice(found, _MOST_EVENTS)), limit)
+
     def actions(self, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[ActionRow]:
         """See `Reader`. A result has the time of its intent, and so has replaced it."""
         columns = ("id", "trigger", "target", "value", "outcome", "detail", *_PLACE, "action")
@@ -154,9 +170,12 @@ class InfluxReader:
             for row in self._query(f'SELECT last("{field}") FROM "telemetry"{_by(_SIGNAL)}')
         }
 
-    def _pages(self, measurement: str, columns: tuple[str, ...], start: int, end: int) -> Iterator[dict[str, Any]]:
-        """Rows of a measurement, newest first, read in pages."""
-        asked = f'SELECT {_names(columns)} FROM "{measurement}" WHERE {_between(start, end)} ORDER BY time DESC'
+    def _pages(
+        self, measurement: str, columns: tuple[str, ...], start: int, end: int, *, more: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """Rows of a measurement, newest first, read in pages; `more` conditions may narrow them."""
+        where = _between(start, end) + more
+        asked = f'SELECT {_names(columns)} FROM "{measurement}" WHERE {where} ORDER BY time DESC'
         for page in count():
             n = 0
             for row in self._query(f"{asked} LIMIT {_PAGE} OFFSET {page * _PAGE}"):

@@ -16,6 +16,7 @@ from fieldlab.model import (
     Control,
     Finding,
     LedgerRow,
+    MachineEvent,
     MachineState,
     PartEvent,
     Place,
@@ -288,6 +289,35 @@ def test_the_result_of_an_action_takes_the_place_of_its_intent(opened: tuple[Sto
     assert reader.actions() == expected
     assert reader.actions(limit=2) == expected[:2]
     assert reader.actions(T0 + 1, T0 + 3) == expected[1:3]
+
+
+def test_events_and_the_state_of_each_condition(opened: tuple[Store, Reader, SignalTable]) -> None:
+    store, reader, _ = opened
+
+    def row(n: int, condition: str = "", retain: bool | None = None, place: Place = CNC, **more: Any) -> MachineEvent:
+        words = {"source": "Spindle", "kind": "ExclusiveLimitAlarmType", "id": f"{n:04x}", "message": TEXT} | more
+        return MachineEvent(time=T0 + n, place=place, condition=condition, severity=n, retain=retain, **words)
+
+    hot = "nsu=urn:x;s=hot 'n' \"cold\""
+    branch = {"branch": "nsu=urn:x;s=b1", "comment": TEXT}
+    early = row(1, "old", True, active=True, acknowledged=False)
+    rows = (
+        early,
+        row(2, hot, True, active=True, acknowledged=False, detail=branch),
+        row(3, hot, True, active=True, acknowledged=False, detail={"comment": "x"}),
+        row(4, "over", True, active=True),
+        row(5, hot, True, ODD, active=True),
+        row(6, "over", False, active=False, acknowledged=True),
+        row(7),
+        row(8, hot, True, active=True, acknowledged=True),
+    )
+    for _ in range(2):
+        store.write([Record(1, RecordKind.EVENT, T0, rows=rows[:5]), Record(2, RecordKind.EVENT, T0, rows=rows[5:])])
+        assert reader.events() == list(reversed(rows))
+        assert reader.events(T0 + 2, T0 + 4) == [rows[2], rows[1]]
+        assert reader.events(limit=2) == [rows[7], rows[6]]
+        assert reader.conditions() == [rows[7], rows[4], rows[1], early]
+        assert reader.conditions(limit=1) == [rows[7]]
 
 
 def test_many_findings_are_read_to_the_last(opened: tuple[Store, Reader, SignalTable]) -> None:
