@@ -7,21 +7,21 @@ from functools import partial
 from typing import Any
 
 import msgspec
-import structlog
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from edge.config import AgentConfig
 from fieldlab.errors import FieldlabError, RefusedError
-from fieldlab.model import RecordKind
+from fieldlab.model import Guarantee, RecordKind
 from ingest.gaps import Gaps
 from ingest.journal import Journal
-from ingest.report import Count, report
+from ingest.ledger import Ledger, loss
+from ingest.report import Count, gap_row, not_closed, report
 from ingest.stores import load_kind
 from ingest.stores.base import Reader, Store, StoreError
 
-log = structlog.get_logger()
+_NEWEST = 100  # gaps in `status`
 
 
 def routes(
@@ -43,6 +43,35 @@ def routes(
         return Response(msgspec.json.encode(found), media_type="application/json")
 
     return [Route("/ledger", answer)]
+
+
+def overview(journal: Journal, gaps: Gaps, ledger: Ledger) -> dict[str, Any]:
+    """The ledger's part of `status`: each store, each signal, the losses by guarantee in words, and the newest gaps."""
+    guarantees = gaps.guarantees()
+    unclosed = not_closed(journal, gaps)
+    signals = ledger.signals()
+    losses: dict[Guarantee, list[int]] = {}  # signals, readings lost, gaps not closed
+    for row in signals:
+        index = int(row.pop("index"))
+        guarantee = guarantees.get(index, "end-to-end")
+        number = unclosed.get(index, (0, 0.0))[0]
+        lost = int(row["overflow"]) + int(row["dropped"])
+        row |= {"guarantee": guarantee, "loss": loss(guarantee, lost, number), "gaps_not_closed": number}
+        sums = losses.setdefault(guarantee, [0, 0, 0])
+        for i, more in enumerate((1, lost, number)):
+            sums[i] += more
+    return {
+        "ledger_signals": signals,
+        "ledger_losses": [
+            {"guarantee": g, "signals": n, "lost": lost, "gaps_not_closed": number, "loss": loss(g, lost, number)}
+            for g, (n, lost, number) in sorted(losses.items())
+        ],
+        "ledger_stores": ledger.stores(),
+        "gaps": {
+            "by_cause": gaps.counts(),
+            "newest": [gap_row(gap) for gap in reversed(gaps.newest(_NEWEST))],
+        },
+    }
 
 
 def without_agent(config: AgentConfig, since: int) -> dict[str, Any]:

@@ -158,10 +158,6 @@ class Agent:
             consumers.append(msgspec.to_builtins(self._actions.status()))
         journal = self._journal.stats()
         ready = all(s["connected"] for s in sources) and not journal.error and not any(c["error"] for c in consumers)
-        guarantees = {info.key.path: info.guarantee for info in self._catalog.infos()}
-        signals = self._ledger.signals()
-        for row in signals:
-            row["guarantee"] = guarantees.get(str(row["path"]), "end-to-end")
         return {
             "agent": self._config.agent.name,
             "time": time.time_ns(),
@@ -171,7 +167,7 @@ class Agent:
             "sources": sources,
             "consumers": consumers,
             "ledger": self._ledger.totals(),
-            "ledger_signals": signals,
+            **accounts.overview(self._journal, self._gaps, self._ledger),
             "actions": self._actions.outcomes if self._actions else {},
             "set_aside_input": sum(intake.set_aside_count for intake in self._intakes),
             "journal": msgspec.to_builtins(journal),

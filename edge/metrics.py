@@ -24,6 +24,36 @@ class _Snapshot(Collector):
         for outcome, count in status["ledger"].items():
             readings.add_metric([outcome], count)
         yield readings
+        stores = CounterMetricFamily(
+            "fieldlab_store_readings",
+            "Committed readings, by what became of them in a store",
+            labels=["store", "outcome"],
+        )
+        waiting = GaugeMetricFamily("fieldlab_store_waiting_readings", "Readings waiting for a store", labels=["store"])
+        for store in status["ledger_stores"]:
+            for outcome in ("stored", "dead", "dropped", "before"):
+                stores.add_metric([store["name"], outcome], store[outcome])
+            waiting.add_metric([store["name"]], store["waiting"])
+        yield from (stores, waiting)
+        gaps = GaugeMetricFamily(
+            "fieldlab_gaps", "Intervals in which readings may be missing, by cause and state", labels=["cause", "state"]
+        )
+        for cause, states in status["gaps"]["by_cause"].items():
+            for state in ("open", "ended", "closed", "unverifiable"):
+                gaps.add_metric([cause, state], states.get(state, 0))
+        yield gaps
+        promised = GaugeMetricFamily(
+            "fieldlab_guarantee_signals", "Signals by what nothing lost can mean for them", labels=["guarantee"]
+        )
+        lost = CounterMetricFamily(
+            "fieldlab_known_lost_readings",
+            "Readings known to be lost; 0 proves it only end-to-end",
+            labels=["guarantee"],
+        )
+        for losses in status["ledger_losses"]:
+            promised.add_metric([losses["guarantee"]], losses["signals"])
+            lost.add_metric([losses["guarantee"]], losses["lost"])
+        yield from (promised, lost)
         for name, text in (
             ("bytes", "Bytes that the journal uses"),
             ("max_bytes", "Cap on the journal's bytes"),

@@ -4,6 +4,7 @@ Their state is the table `gap` of the journal; each change is also a `Gap` row, 
 transaction, and so does everything that changed while the one before it was on its way to the disk.
 """
 
+import heapq
 import sqlite3
 import threading
 import time
@@ -251,6 +252,12 @@ class Gaps:
         """The gaps that had not ended by `start`, oldest first."""
         with self._lock:
             found = [g for g in self._gaps.values() if g.state == "open" or g.end >= start]
+        return sorted(found, key=lambda gap: (gap.time, gap.id))
+
+    def newest(self, number: int) -> list[Gap]:
+        """The gaps that began last, oldest first; before them come open ones of long ago, as far as there is room."""
+        with self._lock:
+            found = heapq.nlargest(number, self._gaps.values(), key=lambda gap: (gap.state == "open", gap.time, gap.id))
         return sorted(found, key=lambda gap: (gap.time, gap.id))
 
     def folded(self) -> dict[_Of, Folded]:

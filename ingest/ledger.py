@@ -95,6 +95,7 @@ class Ledger:
         signals = self._journal.signals
         return [
             {
+                "index": i,
                 "signal": signals[i].short,
                 "path": signals[i].path,
                 **dict(zip(_COLUMNS, table[:, i].tolist(), strict=True)),

@@ -54,7 +54,7 @@ def report(
         "signals": signals,
         "gap_counts": gaps.counts(),
         "gaps_in_report": len(found),
-        "gaps": [_gap(gap) for gap in found[-GAPS:]],
+        "gaps": [gap_row(gap) for gap in found[-GAPS:]],
         "gaps_folded": [_folded(journal, of, sums) for of, sums in gaps.folded().items()],
     }
 
@@ -63,7 +63,7 @@ def _signals(
     journal: Journal, counted: Audit, gaps: Gaps, kept: Mapping[SignalKey, int] | None
 ) -> list[dict[str, Any]]:
     guarantees = gaps.guarantees()
-    not_closed = _not_closed(journal, gaps)
+    unclosed = not_closed(journal, gaps)
     some = np.zeros(len(counted.counts["received"]), np.bool_)
     for column in counted.counts.values():
         some |= column > 0
@@ -75,7 +75,7 @@ def _signals(
         stores: list[dict[str, Any]] = [{"name": s.name, **_of_store(s, i)} for s in counted.stores]
         lost = counts["overflow"] + (int(counted.stores[0].dropped[i]) if stores else 0)
         guarantee: Guarantee = guarantees.get(i, "end-to-end")
-        open_gaps, seconds = not_closed.get(i, (0, 0.0))
+        open_gaps, seconds = unclosed.get(i, (0, 0.0))
         row = {
             "signal": key.short,
             "path": key.path,
@@ -93,7 +93,7 @@ def _signals(
     return sorted(rows, key=lambda row: str(row["path"]))
 
 
-def _not_closed(journal: Journal, gaps: Gaps) -> dict[int, tuple[int, float]]:
+def not_closed(journal: Journal, gaps: Gaps) -> dict[int, tuple[int, float]]:
     """Number and seconds of the gaps that are not closed, by signal; open ones last until now."""
     now = time.time_ns()
     found: dict[int, tuple[int, float]] = {}
@@ -130,7 +130,8 @@ def _letters_of_nobody(journal: Journal) -> int:
     return int(count)
 
 
-def _gap(gap: Gap) -> dict[str, Any]:
+def gap_row(gap: Gap) -> dict[str, Any]:
+    """A gap as reports and boards show it; `end` is 0 while it goes on."""
     row: dict[str, Any] = msgspec.to_builtins(gap)
     names = ("end", "state", "recovered", "lost", "source", "detail")  # those that are left out at their default
     row |= {name: getattr(gap, name) for name in names}

@@ -41,7 +41,15 @@ def _print(status: dict[str, Any]) -> None:
     for consumer in status["consumers"]:
         lag = f"{consumer['lag_readings']} readings, {consumer['lag_seconds']:.1f} s behind"
         _line(f"consumer {consumer['name']}: {lag}", consumer["error"])
-    _line("ledger: " + ", ".join(f"{name} {count}" for name, count in status["ledger"].items()))
+    _line("ledger: " + ", ".join(f"{name} {count}" for name, count in status["ledger"].items() if name != "lost"))
+    for store in status["ledger_stores"]:
+        became = ", ".join(f"{name} {store[name]}" for name in ("stored", "dead", "dropped", "waiting"))
+        _line(f"store {store['name']}: {became}")
+    for losses in status["ledger_losses"]:
+        number = losses["signals"]
+        _line(f"{losses['guarantee']}: {number} signal{'s' if number != 1 else ''}, {losses['loss']}")
+    for cause, states in status["gaps"]["by_cause"].items():
+        _line(f"gaps, {cause.replace('_', ' ')}: " + ", ".join(f"{count} {state}" for state, count in states.items()))
     journal = status["journal"]
     full = " FULL: sources are held" if journal["full"] else ""
     _line(f"journal: {journal['bytes'] / 1e6:.1f} of {journal['max_bytes'] / 1e6:.0f} MB{full}", journal["error"])

@@ -6,6 +6,9 @@ from edge.metrics import render
 
 STATUS = {
     "ledger": {"received": 5, "lost": 0},
+    "ledger_stores": [{"name": "influxdb", "before": 0, "stored": 3, "dead": 1, "dropped": 0, "waiting": 1}],
+    "ledger_losses": [{"guarantee": "from-receipt", "signals": 2, "lost": 4, "gaps_not_closed": 1, "loss": ""}],
+    "gaps": {"by_cause": {"source_down": {"open": 1, "closed": 3}}, "newest": []},
     "journal": {"bytes": 1, "max_bytes": 2, "records": 3, "waiting": 0, "full": False, "set_aside": 0},
     "consumers": [{"name": "influxdb", "lag_readings": 7, "lag_seconds": 0.5, "error": "away"}],
     "sources": [
@@ -34,3 +37,19 @@ def test_what_falls_is_a_gauge_and_what_rises_a_counter() -> None:
         assert samples["fieldlab_source_figure", frozenset({"opcua-0", figure})] == (value, "gauge")
     assert samples["fieldlab_consumer_failing", frozenset({"influxdb"})] == (1.0, "gauge")
     assert samples["fieldlab_readings_total", frozenset({"received"})] == (5.0, "counter")
+
+
+def test_the_ledger_of_each_store_and_the_gaps_are_metrics() -> None:
+    body, _ = render(STATUS)
+    samples = {
+        (s.name, *sorted(s.labels.values())): s.value
+        for family in text_string_to_metric_families(body.decode())
+        for s in family.samples
+    }
+    assert samples["fieldlab_store_readings_total", "dead", "influxdb"] == 1
+    assert samples["fieldlab_store_waiting_readings", "influxdb"] == 1
+    assert samples["fieldlab_gaps", "open", "source_down"] == 1
+    assert samples["fieldlab_gaps", "closed", "source_down"] == 3
+    assert samples["fieldlab_gaps", "ended", "source_down"] == 0
+    assert samples["fieldlab_guarantee_signals", "from-receipt"] == 2
+    assert samples["fieldlab_known_lost_readings_total", "from-receipt"] == 4
