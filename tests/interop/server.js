@@ -43,10 +43,19 @@ function special(value) {
 
 function toVariant({ type, value, dimensions }) {
   if (type === "ExtensionObject") return new Variant({ dataType: DataType.ExtensionObject, value: new opcua.Range({ low: 0, high: 1 }) });
-  if (type === "ByteString") return new Variant({ dataType: DataType.ByteString, value: Buffer.from(value) });
-  if (type === "DateTime") return new Variant({ dataType: DataType.DateTime, value: new Date(value) });
-  if (type === "LocalizedText") return new Variant({ dataType: DataType.LocalizedText, value: opcua.coerceLocalizedText(value) });
   const array = Array.isArray(value);
+  const made = {
+    ByteString: (v) => Buffer.from(v),
+    DateTime: (v) => new Date(v),
+    LocalizedText: (v) => opcua.coerceLocalizedText(v),
+    QualifiedName: (v) => opcua.coerceQualifiedName(v),
+    NodeId: (v) => opcua.coerceNodeId(v),
+    ExpandedNodeId: (v) => opcua.coerceExpandedNodeId(v),
+    StatusCode: (v) => StatusCodes[v],
+    Variant: (v) => toVariant(v),
+    DataValue: (v) => new DataValue({ value: toVariant(v), statusCode: StatusCodes[v.status || "Good"] }),
+  }[type];
+  if (made) return new Variant({ dataType: DataType[type], arrayType: array ? VariantArrayType.Array : VariantArrayType.Scalar, value: array ? value.map(made) : made(value) });
   const typed = { Double: Float64Array, Float: Float32Array, Int32: Int32Array, UInt16: Uint16Array }[type];
   const elements = array && typed ? typed.from(value.map(special)) : bignum(type, array ? value.map(special) : special(value));
   const arrayType = dimensions ? VariantArrayType.Matrix : array ? VariantArrayType.Array : VariantArrayType.Scalar;
@@ -74,12 +83,13 @@ function add(name, what) {
     organizedBy: folder,
     browseName: name,
     nodeId: `s=${name}`,
-    dataType: what.dataType || (what.type === "ExtensionObject" ? "Range" : what.type),
+    dataType: what.dataType || { ExtensionObject: "Range", Variant: "BaseDataType" }[what.type] || what.type,
     ...(what.access ? { accessLevel: what.access, userAccessLevel: what.userAccess || what.access } : {}),
     valueRank: Array.isArray(what.value) ? (what.dimensions ? what.dimensions.length : 1) : -1,
     arrayDimensions: what.dimensions,
     minimumSamplingInterval: 0,
   });
+  if (what.history) server.engine.addressSpace.installHistoricalDataNode(variables[name], { maxOnlineValues: what.history });
   put(name, what, now());
 }
 
@@ -178,6 +188,46 @@ const commands = {
       value: { dataType: "Double", value },
     });
   },
+  // An object that reports events, of which the Server object is told as well; its part `.ram` is where they come from.
+  notifier({ name }) {
+    const notifier = namespace.addObject({
+      organizedBy: server.engine.addressSpace.rootFolder.objects, browseName: name, nodeId: `s=${name}`, eventNotifier: 1,
+      notifierOf: server.engine.addressSpace.rootFolder.objects.server,
+    });
+    variables[name] = namespace.addObject({ componentOf: notifier, browseName: "Ram", nodeId: `s=${name}.ram`, eventSourceOf: notifier });
+  },
+  // An alarm of `source` on the variable `input`; `kind` is the type's name. It goes off when the input is set.
+  alarm({ name, source, input, kind, limits, normal }) {
+    const make = { ExclusiveLimitAlarmType: "instantiateExclusiveLimitAlarm", NonExclusiveLimitAlarmType: "instantiateNonExclusiveLimitAlarm" }[kind];
+    const what = { browseName: name, nodeId: `s=${name}`, componentOf: variables[source], conditionSource: variables[source], conditionName: name, inputNode: variables[input], optionals: ["ConfirmedState", "Confirm"], ...limits };
+    variables[name] = make ? namespace[make](kind, what) : namespace.instantiateOffNormalAlarm({ ...what, normalState: variables[normal] });
+    return { node: variables[name].nodeId.toString() };
+  },
+  acknowledge({ name, comment, confirm }) {
+    const branch = variables[name].currentBranch();
+    if (confirm) return variables[name].acknowledgeAndAutoConfirmBranch(branch, opcua.coerceLocalizedText(comment)) || {};
+    variables[name]._acknowledge_branch(branch.getEventId(), opcua.coerceLocalizedText(comment), branch, "acknowledged");
+  },
+  // `count` plain events of `source`, all at once; each message ends in its number.
+  raise({ name, type, message, severity, count }) {
+    for (let i = 0; i < (count || 1); i++) {
+      variables[name].raiseEvent(type || "BaseEventType", {
+        message: { dataType: DataType.LocalizedText, value: { text: count ? `${message} ${i}` : message } },
+        severity: { dataType: DataType.UInt16, value: severity },
+      });
+    }
+  },
+  // The server tells its clients to ask for all conditions.
+  refreshRequired() {
+    server.engine.addressSpace.rootFolder.objects.server.raiseEvent("RefreshRequiredEventType", {});
+  },
+  // A variable whose numbers have texts: kind is MultiStateDiscrete, MultiStateValueDiscrete or TwoStateDiscrete.
+  discrete({ name, kind, value, ...texts }) {
+    const what = { organizedBy: folder, browseName: name, nodeId: `s=${name}`, minimumSamplingInterval: 0, value, ...texts };
+    if (kind === "TwoStateDiscrete") variables[name] = namespace.addTwoStateDiscrete(what);
+    if (kind === "MultiStateDiscrete") variables[name] = namespace.addMultiStateDiscrete(what);
+    if (kind === "MultiStateValueDiscrete") variables[name] = namespace.addMultiStateValueDiscrete({ ...what, dataType: "UInt16" });
+  },
   write({ name, ...what }) {
     variables[name].setValueFromSource(toVariant(what));
   },
@@ -226,13 +276,14 @@ async function main() {
     serverCapabilities: {
       maxSessions: 200, // a stopped source leaves its session to the next one
       minSupportedSampleRate: options.sampleRate || 0, // 0: every change is a sample; node-opcua's default joins 50 ms
-      operationLimits: { maxMonitoredItemsPerCall: options.itemsPerCall || 500, maxNodesPerRead: options.readLimit || 2000, ...(options.browseLimit ? { maxNodesPerBrowse: options.browseLimit } : {}) },
+      operationLimits: { maxMonitoredItemsPerCall: options.itemsPerCall || 500, maxNodesPerRead: options.readLimit || 2000, ...(options.historyNodes ? { maxNodesPerHistoryReadData: options.historyNodes } : {}), ...(options.browseLimit ? { maxNodesPerBrowse: options.browseLimit } : {}) },
     },
     alternateHostname: "127.0.0.1",
     ...(options.nodesets ? { nodeset_filename: ["standard", ...options.nodesets].map((name) => opcua.nodesets[name]) } : {}),
   });
   await server.initialize();
   const addressSpace = server.engine.addressSpace;
+  if (options.alarms !== false) addressSpace.installAlarmsAndConditionsService(); // else it knows no ConditionRefresh
   const others = Array.from({ length: options.noise || 0 }, (_, i) => `urn:fieldlab:noise:${i}`);
   if (options.swap) others.forEach((uri) => addressSpace.registerNamespace(uri));
   namespace = addressSpace.registerNamespace(URI);

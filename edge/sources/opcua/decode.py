@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from edge.sources.opcua.columns import Columns, join
+from edge.sources.opcua.event_fields import EventFields, read_event_list
 from edge.sources.opcua.gathered import read_gathered
 from edge.sources.opcua.grouped import read_grouped
 from edge.sources.opcua.uniform import read_uniform
@@ -18,6 +19,7 @@ _PUBLISH_RESPONSE: Final = 829
 _REPUBLISH_RESPONSE: Final = 835
 _DATA_CHANGE: Final = 811
 _STATUS_CHANGE: Final = 820
+_EVENTS: Final = 916
 
 # The end of a ResponseHeader without diagnostics, strings (null or empty) and additional header.
 _PLAIN_HEADERS: Final = (b"\0\xff\xff\xff\xff\0\0\0", bytes(8))
@@ -35,8 +37,9 @@ class Published(msgspec.Struct, frozen=True, eq=False):
         keep_alive: whether it holds no notification, and so is not acknowledged.
         results: StatusCodes of the acknowledgements in the request.
         columns: the data changes, if there are any.
+        events: the events, in order.
         status_change: the StatusCode of a StatusChangeNotification.
-        ignored: notifications of other kinds, such as events.
+        ignored: notifications of other kinds.
         available: sequence numbers that the server keeps for Republish.
         digest: 64 bits of subscription, number and content: the same however often it is sent.
     """
@@ -46,6 +49,7 @@ class Published(msgspec.Struct, frozen=True, eq=False):
     keep_alive: bool
     results: tuple[int, ...] = ()
     columns: Columns | None = None
+    events: tuple[EventFields, ...] = ()
     status_change: int | None = None
     ignored: int = 0
     available: tuple[int, ...] = ()
@@ -119,6 +123,7 @@ def _message(cursor: Cursor, subscription: int, sequence: int, arrival: int, fas
     cursor.i64()  # publish time
     start = cursor.pos
     parts: list[Columns] = []
+    events: list[EventFields] = []
     status_change = None
     ignored = 0
     count = cursor.count(3)
@@ -128,6 +133,8 @@ def _message(cursor: Cursor, subscription: int, sequence: int, arrival: int, fas
             parts.append(_data_change(body, cursor.pos, end, arrival, fast))
         elif kind == (0, _STATUS_CHANGE):
             status_change = cursor.u32()
+        elif kind == (0, _EVENTS):
+            events += read_event_list(Cursor(body, cursor.pos, end))
         else:
             ignored += 1
         cursor.pos = end
@@ -138,7 +145,9 @@ def _message(cursor: Cursor, subscription: int, sequence: int, arrival: int, fas
         known.update(memoryview(body)[start : cursor.pos])
         digest = int.from_bytes(known.digest()[:8], "little")
     columns = join(parts) if parts else None
-    return Published(subscription, sequence, count == 0, (), columns, status_change, ignored, digest=digest)
+    return Published(
+        subscription, sequence, count == 0, (), columns, tuple(events), status_change, ignored, digest=digest
+    )
 
 
 def _numbers(cursor: Cursor) -> tuple[int, ...]:

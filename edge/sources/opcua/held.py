@@ -9,9 +9,11 @@ from pathlib import Path
 
 import msgspec
 import structlog
+from asyncua import ua
 
 from edge.sources.opcua.certificates import write_private
 from edge.sources.opcua.config import OpcuaConfig
+from edge.sources.opcua.nodes import NodeAddress
 
 log = structlog.get_logger()
 
@@ -29,6 +31,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
         keep_alive: revised keep-alive interval, seconds.
         lifetime: revised lifetime, seconds.
         items: client handle → monitored item.
+        events: the same of the items for events; their handles are numbers of their own.
     """
 
     digest: str
@@ -40,6 +43,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive: float
     lifetime: float
     items: dict[int, int]
+    events: dict[int, int] = {}
 
 
 def digest_of(config: OpcuaConfig) -> str:
@@ -65,6 +69,12 @@ def save_held(path: Path, held: Held) -> None:
         write_private(path, msgspec.json.encode(held))
     except OSError as e:
         log.warning("opcua_session_not_kept", file=str(path), error=str(e))
+
+
+def node_of(token: str) -> ua.NodeId:
+    """The NodeId that an authentication token is. asyncua would take base64 that begins with 0x for hexadecimal."""
+    address = NodeAddress.parse(token)
+    return address.resolve([""] * (address.index + 1))
 
 
 def held_path(data: Path, source: str) -> Path:
