@@ -5,7 +5,7 @@ import secrets
 import select
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, Literal
 
 from paho.mqtt.client import Client, ConnectFlags
 from paho.mqtt.properties import Properties
@@ -17,6 +17,7 @@ from edge.sources.mqtt.config import MqttConfig, filters_of, parse_url, validate
 from edge.sources.mqtt.dialect import Ignored
 from edge.sources.mqtt.formats import dialect_of
 from edge.sources.mqtt.rows import Rows
+from edge.sources.mqtt.tls import pin_of, shown_by
 from edge.sources.mqtt.topics import is_shared, matches, plain_filter
 from fieldlab.errors import ConfigError
 from fieldlab.model import Guarantee, SignalInfo, SignalKey, SignalTable
@@ -162,7 +163,26 @@ async def check(config: MqttConfig, context: SourceContext, *, seconds: float = 
     except ConfigError as e:
         return [CheckLine(level="fail", subject=context.name, text=str(e), data={"key": e.key})]
     await asyncio.to_thread(probe.run, seconds)
-    return _lines(probe, context.name, seconds)
+    lines = _lines(probe, context.name, seconds)
+    return [*lines, *await asyncio.to_thread(_certificate_lines, probe, context.name)]
+
+
+def _certificate_lines(probe: Probe, name: str) -> list[CheckLine]:
+    """The certificate that the broker shows, and how to pin it."""
+    if not probe.broker.tls:
+        return []
+    try:
+        shown = shown_by(probe.broker, probe.config.server_name or probe.broker.host, _ANSWER)
+        pin = pin_of(probe.config)
+    except (OSError, ConfigError):
+        return []  # what is wrong was said by the probe
+    if pin:
+        words = "it is the pinned one" if shown == pin else "it is not the pinned one"
+    else:
+        words = f'after you compared it with the broker\'s own, you may write: pinned_certificate = "{shown}"'
+    text = f"the broker's certificate has the SHA-256 fingerprint {shown}; {words}"
+    level: Literal["ok", "warn"] = "ok" if probe.answered else "warn"
+    return [CheckLine(level=level, subject=name, text=text, data={"fingerprint": shown, "pinned": pin})]
 
 
 def _lines(probe: Probe, name: str, seconds: float) -> list[CheckLine]:

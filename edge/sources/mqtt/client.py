@@ -24,7 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge.sources.mqtt.config import Broker, MqttConfig
 from edge.sources.mqtt.frames import DUP, PUBLISH, QOS, RETAIN, Frames, MalformedError, extent, split_one, split_plain
 from edge.sources.mqtt.speaker import Message
-from edge.sources.mqtt.tls import tls_context
+from edge.sources.mqtt.tls import WrongCertificateError, check_pin, pin_of, tls_context
 from edge.sources.mqtt.tls_socket import TlsSocket
 from edge.sources.mqtt.topics import is_shared
 from fieldlab.errors import ConfigError
@@ -86,6 +86,8 @@ class MqttClient(Client):
         self.receive_many: Callable[[Frames], None] | None = None
         self._verified = tls_context(config) if broker.tls else None
         self._tls_name = config.server_name or broker.host
+        self._pin = pin_of(config)
+        self._url = broker.url
         self._chunk = bytearray(_CHUNK)
         self._view = memoryview(self._chunk)
         self._buffer = bytearray()  # packets not taken yet, the last one perhaps not all there
@@ -128,10 +130,13 @@ class MqttClient(Client):
         assert self._verified is not None
         tcp_sock.settimeout(self._connect_timeout)
         try:
-            return TlsSocket(tcp_sock, self._verified, self._tls_name)
+            secure = TlsSocket(tcp_sock, self._verified, self._tls_name)
+            if self._pin:
+                check_pin(self._pin, secure.certificate, self._url)
         except BaseException:
             tcp_sock.close()
             raise
+        return secure
 
     def want_write(self) -> bool:
         """As in paho; encrypted bytes that wait for the kernel count."""
@@ -347,6 +352,11 @@ def refusal(reason: ReasonCode, config: MqttConfig, client_id: str) -> str:
 
 def unreachable(error: Exception, broker: Broker) -> str:
     """Why a broker cannot be reached, and what to do."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | WrongCertificateError):
         return str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"{broker.url} is not trusted: {error.verify_message or error}; see `ca_file` and `server_name`, or, if it "
+            "signed its own certificate, `pinned_certificate` (`fieldlab check` shows its fingerprint)"
+        )
     return f"{broker.url} cannot be reached: {error or type(error).__name__}; is the broker running?"

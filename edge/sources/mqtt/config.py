@@ -8,6 +8,7 @@ import msgspec
 
 from edge.sources.base import SourceContext
 from edge.sources.mqtt.formats import known_formats, load_format
+from edge.sources.mqtt.sparkplug.config import SparkplugConfig
 from edge.sources.mqtt.topics import TopicTemplate, check_filter
 from fieldlab.config import Duration
 from fieldlab.errors import ConfigError
@@ -28,6 +29,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
         cert_file: the client's certificate.
         key_file: its private key.
         server_name: the name in the broker's certificate, where it is not the host of `url`.
+        pinned_certificate: the only certificate that the broker may show: its SHA-256 fingerprint, or a file with it.
         format: the dialect of the payloads; see `formats`.
         topics: filters to subscribe to, `$share/GROUP/…` included; absent: made from `topic`.
         topic: where site, area, line, machine and signal stand in a topic; the rest is taken from `[place]`. Other
@@ -45,6 +47,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
         in_flight: unacknowledged messages at most; beyond them the socket is not read.
         gather: how long packets may gather before they are read: the most that this adds to a reading's latency.
         keepalive: seconds between signs of life, whole.
+        sparkplug: how we appear as a Sparkplug host application.
         guarantee: say `from-receipt` where publishers are known to use QoS 0; absent: found out from the messages.
     """
 
@@ -56,6 +59,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
     cert_file: Path | None = None
     key_file: Path | None = None
     server_name: str = ""
+    pinned_certificate: Path | None = None
     format: str = "json"
     topics: tuple[str, ...] = ()
     topic: str = NATIVE
@@ -72,6 +76,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
     gather: Duration = Duration(0.002)
     keepalive: Duration = Duration(30)
     guarantee: Literal["end-to-end", "from-receipt"] = "end-to-end"
+    sparkplug: SparkplugConfig = SparkplugConfig()
 
 
 class Broker(msgspec.Struct, frozen=True):
@@ -146,8 +151,9 @@ def _validate_tls(config: MqttConfig, broker: Broker) -> None:
             raise ConfigError(f"there is no file {file}", key=key)
         if file is not None and not broker.tls:
             raise ConfigError("needs TLS: write mqtts:// in `url`", key=key)
-    if config.server_name and not broker.tls:
-        raise ConfigError("needs TLS: write mqtts:// in `url`", key="server_name")
+    for key in ("server_name", "pinned_certificate"):
+        if getattr(config, key) and not broker.tls:
+            raise ConfigError("needs TLS: write mqtts:// in `url`", key=key)
     if config.key_file is not None and config.cert_file is None:
         raise ConfigError("needs `cert_file` beside it", key="key_file")
 

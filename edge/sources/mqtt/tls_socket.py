@@ -46,6 +46,11 @@ class TlsSocket:
             if self._outgoing.pending:
                 self._sock.sendall(self._outgoing.read())  # the last word, or why we refuse
 
+    @property
+    def certificate(self) -> bytes | None:
+        """The peer's certificate, in DER."""
+        return self._tls.getpeercert(binary_form=True)
+
     def _feed(self) -> None:
         """Take what has arrived from the kernel."""
         data = self._sock.recv(_PIECE)

@@ -6,6 +6,7 @@ what it leaves out.
 """
 
 import time as clock
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -36,10 +37,15 @@ class _Asked(msgspec.Struct):
 
 
 class BambuDialect(DeviceDialect, Speaker):
-    """The format `bambu`; see `DeviceDialect`."""
+    """The format `bambu`; see `DeviceDialect`.
+
+    Attributes:
+        now: seconds, of a clock that never goes back.
+    """
 
     def __init__(self, config: MqttConfig, context: SourceContext, signals: Signals, prefix: str) -> None:
         super().__init__(config, context, signals, prefix, sure=False)
+        self.now: Callable[[], float] = clock.monotonic
         self.counters.update(stale=0, full=0, partial=0, asked=0)
         self._asked: dict[str, _Asked] = {}
         if "{" not in prefix and "+" not in prefix:
@@ -60,7 +66,7 @@ class BambuDialect(DeviceDialect, Speaker):
 
     def drain(self) -> list[Message]:
         """As in `Speaker`: a pushall for each device that is due."""
-        now = clock.monotonic()
+        now = self.now()
         due = [(prefix, each) for prefix, each in self._asked.items() if each.wanted and now - each.at >= ASK_EVERY]
         messages = []
         for prefix, each in due:

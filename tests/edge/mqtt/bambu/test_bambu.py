@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from edge.sources.mqtt.bambu import dialect as bambu
 from edge.sources.mqtt.bambu.report import faults, merge
 from edge.sources.mqtt.dialect import Ignored
 from fieldlab.errors import ConfigError
@@ -158,12 +157,10 @@ def test_an_older_report_is_not_taken_for_news(printer: Any) -> None:
     assert printer.values(TOPIC, part(1, mc_percent=8)) == {"progress": 8.0}, "after a new connection"
 
 
-def test_the_whole_is_asked_for_after_each_connect_but_not_too_often(
-    printer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_whole_is_asked_for_after_each_connect_but_not_too_often(printer: Any) -> None:
     now = [1000.0]
-    monkeypatch.setattr(bambu.clock, "monotonic", lambda: now[0])
     dialect = printer.dialect
+    dialect.now = lambda: now[0]
     (asked,) = dialect.greetings(present=False)
     assert (asked.topic, asked.retain) == (f"device/{SERIAL}/request", False)
     assert json.loads(asked.payload)["pushing"]["command"] == "pushall"

@@ -1,8 +1,8 @@
 """Moonraker's messages, whole and split.
 
 Source of the samples: github.com/Arksine/moonraker, docs/configuration.md ([mqtt]) and moonraker/components/mqtt.py
-(`klipper/status` with `eventtime` and `status`, `klipper/state/<object>/<field>` with `eventtime` and `value`, retained;
-`moonraker/status` with `server`, last will); klipper3d.org, Status reference (objects and fields).
+(`klipper/status` with `eventtime` and `status`; `klipper/state/<object>/<field>` with `eventtime` and `value`,
+retained; `moonraker/status` with `server`, last will); klipper3d.org, Status reference (objects and fields).
 """
 
 from typing import Any

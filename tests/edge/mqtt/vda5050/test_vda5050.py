@@ -15,7 +15,7 @@ S = 1_000_000_000
 NOON = 1_779_364_800 * S  # 2026-05-21T12:00:00Z
 HEADER = {"version": "2.0.0", "manufacturer": "KIT", "serialNumber": "0001"}
 NODE = {"nodeId": "n2", "sequenceId": 2, "released": True}
-STATE = {
+STATE: dict[str, Any] = {
     "orderId": "order-17",
     "orderUpdateId": 1,
     "lastNodeId": "n1",
@@ -152,7 +152,7 @@ def test_a_vehicle_goes(ear: Any) -> None:
 
 
 def test_a_factsheet(ear: Any) -> None:
-    facts = {
+    facts: dict[str, Any] = {
         "typeSpecification": {
             "seriesName": "Mover 3",
             "agvKinematic": "DIFF",
