@@ -88,6 +88,12 @@ class NullSink:
         done.set_result(None)
         return done
 
+    def signals_of(self, _source: str) -> dict[int, Any]:
+        return {}
+
+    def last_times(self, _signals: Any) -> dict[int, int]:
+        return {}
+
     def set_aside(self, letters: Any, **_: Any) -> "Future[None]":
         raise SystemExit(f"unreadable: {letters[0].reason}")
 
