@@ -142,6 +142,22 @@ const commands = {
     if (what === "session") server.engine.closeSession(session.authenticationToken, true, "Terminated");
     if (what === "subscription") await session.deleteSubscription(id);
   },
+  // What waits in the queues of the subscription `id` is never sent, and its sequence number is used up.
+  lose({ id }) {
+    const all = Object.values(server.engine._sessions).flatMap((s) => s.publishEngine.subscriptions);
+    const subscription = all.find((one) => one.id === id);
+    let lost = 0;
+    for (const item of subscription.monitoredItems.values()) {
+      lost += item.queue.length;
+      item.queue.length = 0;
+    }
+    subscription._sequence_number_generator.next();
+    return { lost };
+  },
+  // Continuation points of history that clients have not used up or given back.
+  continuations() {
+    return { open: Object.values(server.engine._sessions).reduce((sum, s) => sum + s.continuationPointManager._map.size, 0) };
+  },
   produced() {
     return { produced };
   },
@@ -282,6 +298,7 @@ async function main() {
     ...(options.nodesets ? { nodeset_filename: ["standard", ...options.nodesets].map((name) => opcua.nodesets[name]) } : {}),
   });
   await server.initialize();
+  if (options.historyValues) server.engine.historyServerCapabilities.maxReturnDataValues = options.historyValues;
   const addressSpace = server.engine.addressSpace;
   if (options.alarms !== false) addressSpace.installAlarmsAndConditionsService(); // else it knows no ConditionRefresh
   const others = Array.from({ length: options.noise || 0 }, (_, i) => `urn:fieldlab:noise:${i}`);

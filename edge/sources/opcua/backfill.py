@@ -111,6 +111,10 @@ class Backfill:
                     await server.ask()
                 for group in in_calls(due, server.limits.nodes):
                     await self._read(server, group)
+            except browse.TOO_MUCH as e:
+                if not server.ask_less():
+                    log.warning("opcua_history_failed", source=self._source, error=type(e).__name__)
+                    self._again(due)
             except (uaerrors.UaError, OSError, TimeoutError) as e:
                 # Where the connection broke, this task is cancelled; otherwise it tries again.
                 log.warning("opcua_history_failed", source=self._source, error=str(e) or type(e).__name__)
@@ -279,6 +283,12 @@ class _Server:
         if self._calls is None:
             self.limits = await read_limits(self.session)
             self._calls = await browse.read_limits(self.session)
+
+    def ask_less(self) -> bool:
+        """Halve what one call asks for; False if it cannot be less."""
+        before = self.limits
+        self.limits = HistoryLimits(max(1, before.nodes // 2), min(before.values, max(100, before.values // 2)))
+        return self.limits != before
 
     async def look_up(self, handles: set[int]) -> None:
         """Find nodes that are not known yet, and whether their history may be read."""

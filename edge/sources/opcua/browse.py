@@ -22,7 +22,7 @@ _REFERENCES_PER_NODE: Final = 1000
 _LONGEST_LIST: Final = 100_000  # references of one node
 # OperationLimits, OPC 10000-5, 6.3.11.
 _LIMIT_NODES: Final = {"read": 11705, "browse": 11710, "register": 11711, "translate": 11712}
-_TOO_MUCH: Final = (
+TOO_MUCH: Final = (
     uaerrors.BadTooManyOperations,
     uaerrors.BadEncodingLimitsExceeded,
     uaerrors.BadRequestTooLarge,
@@ -71,7 +71,7 @@ async def in_batches(items: Sequence[A], size: int, call: Callable[[list[A]], Aw
         part = list(items[len(found) : len(found) + size])
         try:
             results = await call(part)
-        except _TOO_MUCH:
+        except TOO_MUCH:
             if size == 1:
                 raise
             size = max(1, min(size, len(part)) // 2)

@@ -32,6 +32,7 @@ from edge.sources.opcua.wire import Cursor, DecodeError
 _HISTORY_READ_RESPONSE: Final = 667
 _HISTORY_DATA: Final = 658
 _MAX_NODES: Final = ua.NodeId(ua.Int32(12165))  # OperationLimits.MaxNodesPerHistoryReadData
+_MAX_READ: Final = ua.NodeId(ua.Int32(11705))  # OperationLimits.MaxNodesPerRead; some servers mean history as well
 _MAX_VALUES: Final = ua.NodeId(ua.Int32(11273))  # HistoryServerCapabilities.MaxReturnDataValues
 _MAY_READ: Final = 0x04  # bit HistoryRead of AccessLevel, OPC 10000-3, 8.57
 
@@ -99,9 +100,10 @@ class _Part(msgspec.Struct, frozen=True, eq=False):
 
 async def read_limits(session: UaSession) -> HistoryLimits:
     """What the server says, and ours; 0, absent or nonsense means no limit of its own."""
-    found = [plain(v) for v in await session.read_attributes([_MAX_NODES, _MAX_VALUES], AttributeIds.Value)]
-    nodes, values = (v if isinstance(v, int) and v > 0 else 1 << 31 for v in found)
-    return HistoryLimits(min(nodes, _NODES_PER_CALL), min(values, _VALUES_PER_CALL))
+    asked = [_MAX_NODES, _MAX_READ, _MAX_VALUES]
+    found = [plain(v) for v in await session.read_attributes(asked, AttributeIds.Value)]
+    nodes, read, values = (v if isinstance(v, int) and v > 0 else 1 << 31 for v in found)
+    return HistoryLimits(min(nodes, read, _NODES_PER_CALL), min(values, _VALUES_PER_CALL))
 
 
 async def readable(session: UaSession, nodes: Sequence[ua.NodeId], limits: CallLimits) -> list[bool]:

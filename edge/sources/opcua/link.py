@@ -15,7 +15,7 @@ from cryptography import x509
 from edge.sources.base import SourceContext
 from edge.sources.opcua import certificates, security
 from edge.sources.opcua.config import OpcuaConfig, read_password
-from edge.sources.opcua.held import Held
+from edge.sources.opcua.held import Held, node_of
 from edge.sources.opcua.security import read_user
 from edge.sources.opcua.session import Acknowledgements, Gaps, PublishSession, Receipt
 
@@ -219,7 +219,7 @@ async def _resume(
 ) -> bool:
     """Whether the server lets us go on with the session of before on this channel, OPC 10000-4, 5.7.3."""
     try:
-        session.restore_authentication_token(ua.NodeId.from_string(held.token))
+        session.restore_authentication_token(node_of(held.token))
         client.go_on_with(held.nonce, policies)
         await _activate(client, config)
     except (uaerrors.UaError, ValueError) as e:
