@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.sources.opcua.columns import Columns
+from edge.sources.opcua.remembered import Memory
 from edge.sources.opcua.uniform import NO_VALUE, NULL, layout
 from edge.sources.opcua.wire import EPOCH_TICKS, LAST_DATETIME, latest
 from fieldlab.model import Batch
@@ -66,14 +67,15 @@ class _Tables:
 _T: Final = _Tables()
 
 
-def read_gathered(body: bytes, pos: int, end: int, arrival: int) -> Columns | None:
+def read_gathered(body: bytes, pos: int, end: int, arrival: int, memory: Memory | None = None) -> Columns | None:
     """Read the DataChangeNotification in body[pos:end], or return None if it is not a usual one.
 
     Args:
         body: the whole response.
         pos: where the notification starts.
         end: where it ends.
-        arrival: the time for readings without one, ns.
+        arrival: the time it came, ns.
+        memory: learns what the subscription's notifications looked like.
     """
     (count,) = _I32.unpack_from(body, pos)
     found = _scan(body, pos + 4, end, count)
@@ -114,6 +116,8 @@ def read_gathered(body: bytes, pos: int, end: int, arrival: int) -> Columns | No
     if lacking.any():
         status[lacking] = BAD_OUT_OF_RANGE
         value[lacking] = np.nan
+    if memory is not None:
+        memory.learn(kinds)
     rows_of_text, texts = _texts(body, starts, text_rows, lengths, bad[text_at])
     return Columns(Batch(first.view("<u4")[::2].copy(), time, value, status, rows_of_text, texts), fast=True)
 
