@@ -18,6 +18,7 @@ from edge.sources.opcua.decode import Published, UndecodableError, decode, decod
 from edge.sources.opcua.event_writer import joined
 from edge.sources.opcua.events import EventReceiver
 from edge.sources.opcua.gaps import GapKeeper
+from edge.sources.opcua.remembered import Memory
 from edge.sources.opcua.session import Receipt
 from edge.sources.opcua.signals import SignalMap, overflow
 from edge.sources.opcua.typed import Typed
@@ -68,6 +69,7 @@ class Receiver:
         self._next: dict[int, int] = {}
         self._told: set[object] = set()  # what is wrong with a signal is logged once a session
         self._missing: dict[tuple[int, int], int] = {}  # → when the newest reading before it came, ns
+        self._memory = Memory()
         self.heard = time.monotonic()
         self.last_data = 0
         self.gone: set[int] = set()
@@ -163,7 +165,7 @@ class Receiver:
         arrival = time.time_ns()
         count = self._counters
         try:
-            published = decode(body, arrival)
+            published = decode(body, arrival, memory=self._memory)
         except UndecodableError as e:
             return self._set_aside(body, e, arrival)
         count.acks_refused += sum(1 for result in published.results if result & 0x80000000)
