@@ -340,6 +340,15 @@ def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
 
 
 @pytest.fixture(scope="session")
+def sparkplug_payload() -> str:
+    """The program `node`, where npm's Sparkplug B encoder is installed beside tests/interop/sparkplug.js."""
+    node = _require("node", "nodejs")
+    if not (Path(__file__).parent / "interop" / "node_modules" / "sparkplug-payload" / "package.json").exists():
+        _absent("sparkplug-payload is not installed: run `npm ci` in tests/interop")
+    return node
+
+
+@pytest.fixture(scope="session")
 def node_opcua() -> Path:
     """The `node_modules` folder with node-opcua, as `npm ci` in tests/interop makes it."""
     version = subprocess.run(

@@ -16,6 +16,7 @@ _MODULES = {
     "moonraker": "edge.sources.mqtt.moonraker",
     "bambu": "edge.sources.mqtt.bambu",
     "vda5050": "edge.sources.mqtt.vda5050",
+    "sparkplug": "edge.sources.mqtt.sparkplug.format",
 }
 
 

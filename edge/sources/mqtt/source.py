@@ -379,6 +379,7 @@ class MqttSource:
         if not self._clean and granted is not None and granted < round(self._config.session_expiry):
             _log.warning("mqtt_session_expiry_shortened", source=self.name, seconds=granted)
         self._present = flags.session_present
+        self._speaker.connected(present=self._present)
         self._subscriptions.connected(self._client, present=flags.session_present)
 
     def _on_disconnect(

@@ -22,12 +22,16 @@ class Message(msgspec.Struct, frozen=True):
 class Speaker:
     """A dialect that also speaks inherits this and overrides what it needs; each call comes from the source's thread.
 
-    One connection: `will`, `greetings`, any number of `drain`, then `lost`, or `farewell` at an orderly end.
+    One connection: `will`, `connected`, `greetings`, any number of `drain`, then `lost`, or `farewell` at an orderly
+    end.
     """
 
     def will(self) -> Message | None:
         """What the broker publishes when it loses us; asked anew before each attempt to connect."""
         return None
+
+    def connected(self, *, present: bool) -> None:
+        """The broker has accepted us, and nothing is read yet; `present`: it had kept our session."""
 
     def greetings(self, *, present: bool) -> list[Message]:
         """What to publish when the broker has answered the subscriptions; `present`: it had kept our session."""
