@@ -22,7 +22,7 @@ from edge.config import AgentConfig, in_file
 from edge.intake import Intake
 from edge.judge import Judge
 from edge.sources import load_kind as load_source
-from edge.sources.base import Source
+from edge.sources.base import Resending, Source
 from fieldlab.errors import ConfigError, RefusedError
 from fieldlab.model import AgentRow, SignalInfo
 from ingest.deadletter import DeadLetters
@@ -90,7 +90,8 @@ class Agent:
         self._sockets = [http.listen_locally(config.agent.data / SOCKET)]
         if config.agent.http:
             self._sockets.append(http.listen(config.agent.http))
-        routes = remedy.routes(DeadLetters(self._journal), self._forwarders)
+        resending = [source for source in self._sources if isinstance(source, Resending)]
+        routes = remedy.routes(DeadLetters(self._journal), self._forwarders, resending)
         stores = [live.store for live, _ in self._stores]
         reader = self._readers[0] if self._readers else None
         routes += accounts.routes(self._journal, self._gaps, stores, config.agent.name, reader)

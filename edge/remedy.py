@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from edge.sources.base import Resending
 from ingest.deadletter import DeadLetters, Listed
 from ingest.forwarder import Forwarder
 from ingest.stores.base import StoreError
@@ -22,12 +23,27 @@ class Outcome(msgspec.Struct, kw_only=True):
     kept: dict[str, str] = {}
 
 
-async def replay(letters: DeadLetters, chosen: Sequence[Listed], forwarders: Sequence[Forwarder]) -> Outcome:
-    """Send letters to their stores again. What a store refuses once more is a new letter, with the new reason."""
+async def replay(
+    letters: DeadLetters, chosen: Sequence[Listed], forwarders: Sequence[Forwarder], sources: Sequence[Resending] = ()
+) -> Outcome:
+    """Send letters to their stores again. What a store refuses once more is a new letter, with the new reason.
+
+    What a source has set aside is kept after all, where it can.
+    """
     outcome = Outcome()
     by_name = {forwarder.name: forwarder for forwarder in forwarders}
     for listed in chosen:
         forwarder = by_name.get(listed.store)
+        source = next((one for one in sources if one.name == listed.store), None)
+        if source is not None:
+            try:
+                await asyncio.wrap_future(source.resend(letters.letter(listed)))
+            except (ValueError, KeyError) as e:
+                outcome.kept[str(listed.id)] = str(e)
+                continue
+            await asyncio.wrap_future(letters.remove([listed.id]))
+            outcome.replayed += listed.readings
+            continue
         if forwarder is None:
             outcome.kept[str(listed.id)] = f"{listed.store} is no store of this agent"
             continue
@@ -45,7 +61,7 @@ async def replay(letters: DeadLetters, chosen: Sequence[Listed], forwarders: Seq
     return outcome
 
 
-def routes(letters: DeadLetters, forwarders: Sequence[Forwarder]) -> list[BaseRoute]:
+def routes(letters: DeadLetters, forwarders: Sequence[Forwarder], sources: Sequence[Resending] = ()) -> list[BaseRoute]:
     """`GET /deadletters`, `POST /deadletters/replay`, `POST /deadletters/drop`; parameters `store` and `id`."""
 
     def chosen(request: Request) -> list[Listed]:
@@ -67,7 +83,7 @@ def routes(letters: DeadLetters, forwarders: Sequence[Forwarder]) -> list[BaseRo
         if action == "drop":
             await asyncio.wrap_future(letters.remove([listed.id for listed in found]))
             return _json(Outcome(dropped=sum(listed.readings for listed in found)))
-        return _json(await replay(letters, found, forwarders))
+        return _json(await replay(letters, found, forwarders, sources))
 
     return [
         Route("/deadletters", answer),

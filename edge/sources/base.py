@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -14,7 +14,17 @@ from ingest.gaps import Over
 from ingest.journal.identity import Delivery
 from ingest.stores.base import DeadLetter
 
-__all__ = ["CheckLine", "Delivery", "Over", "Sink", "Source", "SourceContext", "SourceKind", "SourceStatus"]
+__all__ = [
+    "CheckLine",
+    "Delivery",
+    "Over",
+    "Resending",
+    "Sink",
+    "Source",
+    "SourceContext",
+    "SourceKind",
+    "SourceStatus",
+]
 
 
 class Sink(Protocol):
@@ -188,6 +198,21 @@ class Source(Protocol):
 
     def status(self) -> SourceStatus:
         """How it is doing; safe to call from any thread."""
+        ...
+
+
+@runtime_checkable
+class Resending(Protocol):
+    """A source that can keep what it set aside, after all."""
+
+    name: str
+
+    def resend(self, letter: DeadLetter) -> Future[None]:
+        """Keep the readings of a letter of this source, in the lane of the past; done when they are on disk.
+
+        Raises:
+            ValueError: if it cannot. The text says why.
+        """
         ...
 
 

@@ -42,7 +42,7 @@ function special(value) {
 }
 
 function toVariant({ type, value, dimensions }) {
-  if (type === "ExtensionObject") return new Variant({ dataType: DataType.ExtensionObject, value: new opcua.Range({ low: 0, high: 1 }) });
+  if (type === "ExtensionObject") return new Variant({ dataType: DataType.ExtensionObject, value: new opcua.Range(value || { low: 0, high: 1 }) });
   const array = Array.isArray(value);
   const made = {
     ByteString: (v) => Buffer.from(v),

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+from concurrent.futures import Future
 from typing import Any, Final
 
 import msgspec
@@ -32,6 +33,7 @@ from edge.sources.opcua.session import Receipt
 from edge.sources.opcua.signals import SignalMap
 from edge.sources.opcua.supervise import serve_for_ever
 from fieldlab.errors import FieldlabError
+from ingest.stores.base import DeadLetter
 
 log = structlog.get_logger()
 
@@ -91,6 +93,10 @@ class PollingSource:
     async def command(self, command: Command) -> Answer:
         """Write or call on the live session; see `Commandable`."""
         return await execute(self._link if self._connected else None, command)
+
+    def resend(self, letter: DeadLetter) -> "Future[None]":
+        """Keep the readings of a dead letter with the server's time; see `Resending`."""
+        return self._receiver.resend(letter)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop` is set; reconnect for ever meanwhile."""

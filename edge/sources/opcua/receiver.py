@@ -1,12 +1,11 @@
 """The way of a response to the sink: decoded, appended, what of it may be acknowledged when, and what is missing."""
 
-import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Future
 from typing import Final
 
+import msgspec
 import numpy as np
 import structlog
 
@@ -23,7 +22,7 @@ from edge.sources.opcua.session import Receipt
 from edge.sources.opcua.signals import SignalMap, overflow
 from edge.sources.opcua.typed import Typed
 from edge.sources.opcua.watchdog import Freshness
-from fieldlab.model import Batch, BatchBuilder, concat
+from fieldlab.model import Batch, BatchBuilder, Place, SignalKey, concat
 from ingest.stores.base import DeadLetter
 
 log = structlog.get_logger()
@@ -216,7 +215,9 @@ class Receiver:
         self._keeper.note(batch, lost, again=again)
         kept = self._sink.append(batch, delivery=delivery, overflow=lost or None)
         if letters:
-            kept = _both(kept, self._sink.set_aside(letters))
+            # A session of their own: the window of the journal knows one content for each number.
+            mine = msgspec.structs.replace(delivery, session=f"{self._name}.aside")
+            kept = joined([kept, self._sink.set_aside(letters, delivery=mine)])
         if events is not None:
             kept = joined([kept, events])
         return Receipt(published.subscription, published.sequence, kept)
@@ -241,6 +242,14 @@ class Receiver:
                     reason=letter.reason,
                 )
         return letters
+
+    def resend(self, letter: DeadLetter) -> "Future[None]":
+        """Keep the readings of a letter with the server's time after all; see `edge.sources.base.Resending`."""
+        try:
+            batch = absurd.again(self._sink.index(SignalKey(Place.parse(letter.machine), letter.signal)), letter)
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as e:
+            raise ValueError("only readings with an impossible source time can be kept again") from e
+        return self._sink.backfill(batch)
 
     def _unread(self, one: Opaque, why: str) -> DeadLetter:
         """The letter of a structure that cannot be read."""
@@ -300,27 +309,6 @@ def _kept_already() -> "Future[None]":
     done: Future[None] = Future()
     done.set_result(None)
     return done
-
-
-def _both(first: "Future[None]", second: "Future[None]") -> "Future[None]":
-    """Done when both are, and failed when one is."""
-    whole: Future[None] = Future()
-    left = [first, second]
-    lock = threading.Lock()
-
-    def done(future: "Future[None]") -> None:
-        error = FutureCancelledError() if future.cancelled() else future.exception()
-        with lock:
-            left.remove(future)
-            ended = whole.done()
-            if error is not None and not ended:
-                whole.set_exception(error)
-            elif not left and not ended:
-                whole.set_result(None)
-
-    for future in (first, second):
-        future.add_done_callback(done)
-    return whole
 
 
 def _successor(sequence: int) -> int:
