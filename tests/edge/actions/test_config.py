@@ -146,3 +146,11 @@ def test_words_of_a_machine_stay_words(part: str, chart: str) -> None:
     assert len(text) <= LONGEST_TEXT
     assert text.isprintable()
     assert (found.until, found.dry, found.signed) == (5, True, True)
+
+
+def test_the_sample_loads_and_only_looks() -> None:
+    config = load(Path(__file__).parents[3] / "edge" / "actions" / "sample.toml")
+    assert [(a.config.name, a.config.dry_run) for a in config.actions] == [
+        ("hold-on-drift", True),
+        ("say-which-part-failed", True),
+    ]
