@@ -109,6 +109,8 @@ class Hub:
         units = {info.key: info.unit for info in infos}
         findings = reader.findings(limit=_LIMIT)
         verdicts = reader.verdicts(limit=_LIMIT)
+        events = reader.events(limit=_LIMIT)
+        conditions = reader.conditions(limit=_LIMIT)
         self._latest.refresh(reader, units, time.time_ns())
         self._read_charts()
         ledger = view.ledger(status, infos, self._counts)
@@ -117,8 +119,10 @@ class Hub:
             "machines": machines,
             "findings": view.findings(findings, units, capped=len(findings) >= _LIMIT),
             "parts": view.parts(verdicts, capped=len(verdicts) >= _LIMIT),
+            "alarms": view.events(events, conditions, capped=len(events) >= _LIMIT),
             "charts": self._charts.index(units),
             "trust": view.trust(status, ledger),
+            "gaps": view.gaps(status),
             "ledger": ledger[: view.MAX_SIGNALS],
         }
         sections |= {f"charts/{name}": data for name, data in self._charts.data(findings).items()}

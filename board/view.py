@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fieldlab.model import Finding, MachineState, Place, SignalInfo, SignalKey, Verdict
+from fieldlab.model import Finding, MachineEvent, MachineState, Place, SignalInfo, SignalKey, Verdict
 from fieldlab.model.status import BAD, UNCERTAIN
 
-MAX_ROWS = 200  # findings and parts in one answer
+MAX_ROWS = 200  # findings, parts, conditions and events in one answer
 MAX_SIGNALS = 500  # signals of one machine, and signals in the ledger, in one answer
 MISSING = 20  # signals that a source cannot read, named in one answer
 COUNTS = ("received", "committed", "stored", "bad", "duplicate", "rejected", "overflow", "dead", "lost")
@@ -135,6 +135,64 @@ def findings(rows: Sequence[Finding], units: Mapping[SignalKey, str], *, capped:
     }
 
 
+def events(rows: Sequence[MachineEvent], conditions: Sequence[MachineEvent], *, capped: bool) -> dict[str, Any]:
+    """What machines report themselves: the conditions that want attention, worst first, and the newest events.
+
+    Args:
+        rows: newest first.
+        conditions: the newest event of each condition that wants attention.
+        capped: whether the store may hold more than `rows`.
+    """
+    first = sorted(conditions, key=lambda e: (not e.active, bool(e.acknowledged), -e.severity, -e.time))[:MAX_ROWS]
+    of_condition: dict[tuple[Place, str, str], list[MachineEvent]] = {}
+    for row in rows:
+        of_condition.setdefault(_condition(row), []).append(row)
+    return {
+        "active": sum(bool(e.active) for e in conditions),
+        "unacknowledged": sum(e.acknowledged is False for e in conditions),
+        "total": len(rows),
+        "capped": capped,
+        "conditions": [_event(e) | {"since": _since(e, of_condition.get(_condition(e), ()))} for e in first],
+        "rows": [_event(e) for e in rows[:MAX_ROWS]],
+    }
+
+
+def _condition(event: MachineEvent) -> tuple[Place, str, str]:
+    return event.place, event.condition, event.detail.get("branch", "")
+
+
+def _since(now: MachineEvent, history: Sequence[MachineEvent]) -> float:
+    """When a condition became what it is: its oldest event without another one in between that says otherwise."""
+    since = now.time
+    for event in history:
+        if event.time <= now.time:
+            if (event.active, event.retain) != (now.active, now.retain):
+                break
+            since = event.time
+    return milliseconds(since)
+
+
+def _event(event: MachineEvent) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "time": milliseconds(event.time),
+        "ns": str(event.time),
+        "path": event.place.path,
+        "machine": event.place.machine,
+        "source": event.source,
+        "kind": event.kind,
+        "condition": event.condition,
+        "name": event.detail.get("condition_name", ""),
+        "branch": event.detail.get("branch", ""),
+        "severity": event.severity,
+        "message": event.message,
+        "active": event.active,
+        "acknowledged": event.acknowledged,
+        "retain": event.retain,
+        "comment": event.detail.get("comment", ""),
+    }
+
+
 def parts(rows: Sequence[Verdict], *, capped: bool) -> dict[str, Any]:
     """The newest parts with their verdicts.
 
@@ -178,11 +236,12 @@ def ledger(
         figures = {c: given.get(c) for c in COUNTS}
         if figures["lost"] is None:  # what the ledger knows to be lost before the journal
             figures["lost"] = given.get("overflow")
-        rows[path] = {"path": path, "signal": name, "guarantee": given.get("guarantee", ""), **figures, "kept": 0}
+        said = {"guarantee": given.get("guarantee", ""), "loss": given.get("loss", "")}
+        rows[path] = {"path": path, "signal": name, **said, **figures, "kept": 0}
     kinds = {info.key: info.guarantee for info in infos}
     for key in {*kinds, *counts}:
         path = key.short if key.short in rows else key.path
-        blank = {"path": path, "signal": key.short, "guarantee": "", **dict.fromkeys(COUNTS), "kept": 0}
+        blank = {"path": path, "signal": key.short, "guarantee": "", "loss": "", **dict.fromkeys(COUNTS), "kept": 0}
         row = rows.setdefault(path, blank)
         row["guarantee"] = row["guarantee"] or kinds.get(key, "")
         row["kept"] += counts.get(key, 0)
@@ -193,18 +252,23 @@ def trust(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[
     """Totals, the same by guarantee, every cursor, the sources and the journal."""
     groups: dict[str, dict[str, Any]] = {}
     for row in rows:
-        group = groups.setdefault(row["guarantee"], {"guarantee": row["guarantee"], "signals": 0, "kept": 0})
+        blank = {"guarantee": row["guarantee"], "loss": "", "signals": 0, "kept": 0}
+        group = groups.setdefault(row["guarantee"], blank)
         group["signals"] += 1
         group["kept"] += row["kept"]
         for count in COUNTS:
             if row[count] is not None:
                 group[count] = group.get(count, 0) + row[count]
+    for losses in status.get("ledger_losses") or ():
+        if (known := groups.get(losses.get("guarantee"))) is not None:
+            known["loss"] = losses.get("loss", "")
     totals = status.get("ledger") or {}
     return {
         "agent": status.get("agent", ""),
         "totals": {c: totals.get(c) for c in COUNTS} | {"kept": sum(r["kept"] for r in rows)},
         "guarantees": [groups[name] for name in sorted(groups)],
         "signal_count": len(rows),
+        "stores": list(status.get("ledger_stores") or ())[:MAX_ROWS],
         "consumers": list(status.get("consumers") or ())[:MAX_ROWS],
         "sources": [
             {
@@ -215,6 +279,27 @@ def trust(status: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[
             for s in list(status.get("sources") or ())[:MAX_ROWS]
         ],
         "journal": status.get("journal") or {},
+    }
+
+
+def gaps(status: Mapping[str, Any]) -> dict[str, Any]:
+    """The newest gaps, newest first, and how many there have been by cause and state."""
+    known = status.get("gaps") or {}
+    by_cause = known.get("by_cause") or {}
+    names = ("id", "signal", "path", "cause", "state", "recovered", "lost", "source", "detail")
+    rows = [
+        {
+            **{name: gap.get(name) for name in names},
+            "start": milliseconds(gap.get("start") or 0),
+            "end": milliseconds(gap["end"]) if gap.get("end") else None,
+        }
+        for gap in list(known.get("newest") or ())[:MAX_ROWS]
+    ]
+    return {
+        "rows": rows,
+        "total": sum(sum(states.values()) for states in by_cause.values()),
+        "not_closed": sum(n for states in by_cause.values() for state, n in states.items() if state != "closed"),
+        "by_cause": [{"cause": cause, **states} for cause, states in sorted(by_cause.items())],
     }
 
 

@@ -12,9 +12,11 @@ const show = {
   machines: panels.machines,
   findings: panels.findings,
   parts: panels.parts,
+  alarms: panels.events,
   charts: charts.index,
   trust: panels.trust,
   ledger: panels.ledger,
+  gaps: panels.gaps,
 };
 
 const newest = new Map(); // section → tag that the store has now

@@ -100,6 +100,45 @@ function part(p) {
     h("td", { role: "cell", class: "n" }, stamp(p.time)));
 }
 
+const STATES = [["active", "alarm", "active"], ["inactive", "", "no longer active"]];
+
+/** In words, and never by colour alone: is it so now, and has somebody seen it? */
+function conditionState(e) {
+  const [, style, word] = e.active === null ? ["", "", "reported"] : STATES[e.active ? 0 : 1];
+  const seen = e.acknowledged === null ? "" : e.acknowledged ? ", acknowledged" : ", not acknowledged";
+  return [e.active && !e.acknowledged ? style : e.acknowledged === false ? "warning" : "", `${word}${seen}`];
+}
+
+export function events(data) {
+  $("events").hidden = data.total === 0 && data.conditions.length === 0;
+  sync($("condition-list"), data.conditions, (e) => `${e.path}/${e.condition}/${e.branch}`, condition);
+  $("condition-none").hidden = data.conditions.length > 0;
+  $("conditions").hidden = data.conditions.length === 0;
+  sync($("event-list"), data.rows, (e) => `${e.path}/${e.ns}`, event);
+  more($("event-more"), data, "events");
+}
+
+function condition(e) {
+  const [style, words] = conditionState(e);
+  return h("tr", { role: "row", "data-condition": e.condition, "data-active": raw(e.active), "data-acknowledged": raw(e.acknowledged) },
+    h("th", { role: "rowheader", scope: "row", title: e.condition }, e.name || e.source, e.branch ? h("small", {}, " earlier") : null),
+    h("td", { role: "cell", class: `what ${style}` }, style ? `${MARKS[style]} ` : "", words),
+    h("td", { role: "cell", class: "n", "data-value": raw(e.severity) }, count(e.severity)),
+    h("td", { role: "cell", class: "message" }, e.message, e.comment ? h("small", {}, ` “${e.comment}”`) : null),
+    h("td", { role: "cell" }, `${e.machine}/${e.source}`),
+    h("td", { role: "cell", class: "n" }, stamp(e.since)));
+}
+
+function event(e) {
+  const words = e.condition ? conditionState(e)[1] : "event";
+  return h("tr", { role: "row", "data-id": e.id },
+    h("td", { role: "cell" }, stamp(e.time)),
+    h("td", { role: "cell", class: "n" }, count(e.severity)),
+    h("td", { role: "cell", class: "message", title: e.kind }, e.message || e.kind),
+    h("td", { role: "cell" }, `${e.machine}/${e.source}`),
+    h("td", { role: "cell" }, words));
+}
+
 function more(node, data, what) {
   const left = data.total - data.rows.length;
   node.hidden = left <= 0 && !data.capped;
@@ -112,22 +151,28 @@ const TROUBLE = new Set(["rejected", "overflow", "dead", "lost"]);
 function counts(row) {
   return COUNTS.map((name) => h("td", {
     class: `n${TROUBLE.has(name) && row[name] > 0 ? " alarm" : ""}`, "data-count": name, "data-value": raw(row[name]),
-  }, TROUBLE.has(name) && row[name] > 0 ? "▲ " : "", count(row[name])));
+  }, TROUBLE.has(name) && row[name] > 0 ? "▲ " : "", name === "lost" ? lost(row) : count(row[name])));
 }
+
+/** What was lost, in the agent's words where a bare number would claim too much. */
+const lost = (row) => (row.loss && row.loss !== `${row.lost} lost` ? row.loss : count(row.lost));
 
 export function trust(data) {
   put($("agent"), data.agent);
   document.title = data.agent ? `${data.agent} · Fieldlab` : "Fieldlab";
-  const total = { guarantee: "all", signals: data.signal_count, ...data.totals };
+  const sure = data.guarantees.every((g) => !g.loss || g.loss === `${g.lost} lost`);
+  const known = data.totals.lost === 0 && !sure ? "none known" : count(data.totals.lost);
+  const total = { guarantee: "all", signals: data.signal_count, ...data.totals, loss: known };
   sync($("guarantee-list"), [...data.guarantees, total], (g) => g.guarantee, (g) =>
     h("tr", { class: g === total ? "total" : null, "data-guarantee": g.guarantee },
       h("th", { scope: "row" }, g.guarantee || "not known"), h("td", { class: "n" }, count(g.signals)), counts(g)));
   put($("signal-count"), `(${count(data.signal_count)})`);
   put($("sum-kept"), count(data.totals.kept));
-  put($("sum-lost"), count(data.totals.lost));
+  put($("sum-lost"), known);
   $("sum-lost").dataset.value = raw(data.totals.lost);
   $("sum-lost").className = data.totals.lost > 0 ? "alarm" : "";
   $("sum-lost").dataset.note = data.guarantees.filter((g) => g.guarantee).map((g) => `${g.signals} ${g.signals === 1 ? "signal" : "signals"} ${g.guarantee}`).join(", ");
+  sync($("store-list"), data.stores, (s) => s.name, store);
   sync($("cursor-list"), data.consumers, (c) => c.name, cursor);
   $("cursor-none").hidden = data.consumers.length > 0;
   sync($("source-list"), data.sources, (s) => s.name, source);
@@ -138,6 +183,40 @@ export function trust(data) {
 export function ledger(rows) {
   sync($("signal-list"), rows, (r) => r.path, (r) =>
     h("tr", { "data-signal": r.path }, h("th", { scope: "row", title: r.path }, r.signal), h("td", {}, r.guarantee || "not known"), counts(r)));
+}
+
+const OUTCOMES = ["stored", "dead", "dropped", "waiting", "before"];
+
+function store(s) {
+  return h("tr", { "data-name": s.name }, h("th", { scope: "row" }, s.name), OUTCOMES.map((name) => {
+    const bad = (name === "dead" || name === "dropped") && s[name] > 0;
+    return h("td", { class: bad ? "n alarm" : "n", "data-count": name, "data-value": raw(s[name]) }, bad ? "▲ " : "", count(s[name]));
+  }));
+}
+
+const GAP_MARKS = { open: "▲", ended: "◆", unverifiable: "◌", closed: "✓" };
+
+export function gaps(data) {
+  sync($("gap-list"), data.rows, (g) => g.id, gap);
+  $("gap-none").hidden = data.total > 0;
+  $("gap-table").hidden = data.rows.length === 0;
+  const words = data.by_cause.map(({ cause, ...states }) =>
+    `${cause.replaceAll("_", " ")}: ${Object.entries(states).map(([state, n]) => `${count(n)} ${state}`).join(", ")}`);
+  put($("gap-sum"), words.join(" · "));
+  $("gap-sum").className = data.not_closed ? "warning" : "quiet";
+  more($("gap-more"), data, "gaps");
+}
+
+function gap(g) {
+  const [first, last] = [stamp(g.start), g.end === null ? "goes on" : stamp(g.end)];
+  const style = g.state === "open" ? "alarm" : g.state === "ended" ? "warning" : "";
+  return h("tr", { "data-id": g.id, "data-state": g.state, "data-cause": g.cause },
+    h("th", { scope: "row", title: g.path }, g.signal), h("td", {}, g.cause.replaceAll("_", " ")),
+    h("td", { class: "n" }, first), h("td", { class: "n" }, last),
+    h("td", { class: "n" }, g.end === null ? "–" : duration((g.end - g.start) / 1000)),
+    h("td", { class: style }, h("span", { "aria-hidden": "true" }, GAP_MARKS[g.state] ?? ""), ` ${g.state}`),
+    h("td", { class: "n" }, count(g.recovered)), h("td", { class: g.lost ? "n alarm" : "n" }, g.lost ? `▲ ${count(g.lost)}` : "–"),
+    h("td", {}, g.source), h("td", { class: "what" }, g.detail));
 }
 
 function cursor(c) {

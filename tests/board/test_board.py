@@ -12,6 +12,7 @@ from fieldlab.model import (
     BatchBuilder,
     ChartPoint,
     Finding,
+    MachineEvent,
     MachineState,
     Place,
     SignalInfo,
@@ -58,9 +59,20 @@ def finding(n: int, start: int, statistic: float, **more: Any) -> Finding:
     return Finding(**{**known, **more})
 
 
+GAP = {"agent": "line-3", "revision": 1, "recovered": 0, "lost": 0, "source": "mqtt-1", "detail": ""}
+
+
 def verdict(n: int, start: int, **more: Any) -> Verdict:
     known = {"time": start + n * SECOND, "place": CNC, "id": f"P-{n}", "start": start + (n - 1) * SECOND}
     return Verdict(**{**known, **more})
+
+
+def machine_event(n: int, start: int, condition: str = "", **more: Any) -> MachineEvent:
+    known: dict[str, Any] = {"time": start + n * SECOND, "place": CNC, "source": "Spindle", "kind": "LevelAlarmType"}
+    known |= {"id": f"{n:04x}", "condition": condition, "severity": 100, "message": f"said at {n}"}
+    if condition:
+        known |= {"active": True, "acknowledged": False, "retain": True, "detail": {"condition_name": condition}}
+    return MachineEvent(**{**known, **more})
 
 
 def fill(shop: Any) -> int:
@@ -85,6 +97,13 @@ def fill(shop: Any) -> int:
         SignalInfo(key=TOOL, kind="text"),
         SignalInfo(key=NOZZLE, unit="°C", guarantee="from-receipt"),
         MachineState(time=start, place=CNC, state="running"),
+        machine_event(1, start, "hot"),
+        machine_event(2, start, "hot", acknowledged=True, severity=900, message="spindle too hot"),
+        machine_event(3, start, "low", severity=500, message="coolant low"),
+        machine_event(4, start, "door"),
+        machine_event(5, start, "door", active=False, acknowledged=True, retain=False),
+        machine_event(6, start, "jam", active=False, message="jammed"),
+        machine_event(7, start, message="program started"),
         *points,
         raised,
         Finding(**{**{f: getattr(raised, f) for f in raised.__struct_fields__}, **cleared}),
@@ -104,6 +123,8 @@ def fill(shop: Any) -> int:
         {**counts, "signal": "printer-11/nozzle", "path": NOZZLE.path, "received": 2, "committed": 2, "stored": 2},
     ]
     for row in signals:
+        nozzle_row = row["path"] == NOZZLE.path
+        row["loss"] = "1 gap not closed, unverifiable before receipt" if nozzle_row else "0 lost"
         row |= {"guarantee": "from-receipt" if row["path"] == NOZZLE.path else "end-to-end", "overflow": 0}
     shop.status |= {
         "agent": "line-3",
@@ -117,6 +138,21 @@ def fill(shop: Any) -> int:
         ],
         "ledger": {**counts, "received": 123, "committed": 122, "stored": 122, "duplicate": 1, "lost": 0},
         "ledger_signals": signals,
+        "ledger_losses": [
+            {"guarantee": "end-to-end", "signals": 2, "lost": 0, "gaps_not_closed": 0, "loss": "0 lost"},
+            {"guarantee": "from-receipt", "signals": 1, "lost": 0, "gaps_not_closed": 1,
+             "loss": "1 gap not closed, unverifiable before receipt"},
+        ],
+        "ledger_stores": [
+            {"name": "embedded", "before": 0, "stored": 122, "dead": 0, "dropped": 0, "waiting": 0},
+            {"name": "influxdb", "before": 20, "stored": 90, "dead": 2, "dropped": 0, "waiting": 10},
+        ],
+        "gaps": {"by_cause": {"agent_down": {"closed": 1}, "source_down": {"open": 1}}, "newest": [
+            {**GAP, "id": "g2", "path": NOZZLE.path, "signal": "printer-11/nozzle", "cause": "source_down",
+             "start": start + 5 * SECOND, "end": 0, "state": "open", "detail": "connection refused"},
+            {**GAP, "id": "g1", "path": DIAMETER.path, "signal": "cnc-07/diameter", "cause": "agent_down",
+             "start": start, "end": start + 2 * SECOND, "state": "closed", "recovered": 20},
+        ]},
         "journal": {"bytes": 4_820_000, "max_bytes": 10**9, "records": 99, "position": 815, "full": False},
     }  # fmt: skip
     return start
@@ -173,6 +209,25 @@ def test_findings_are_those_of_the_store(still: Any) -> None:
     assert "one value beyond a control limit" in texts(page, ".rule")
     assert shown[-1][1] == "cleared", "open findings come first"
     expect(page.locator("#sum-findings")).to_have_text("2")
+
+
+def test_conditions_and_events_are_those_of_the_store(still: Any) -> None:
+    shop, page = still
+    rows = page.evaluate(
+        "[...document.querySelectorAll('#condition-list > tr')].map(n => [n.dataset.condition, n.dataset.active, "
+        "n.dataset.acknowledged])"
+    )
+    assert rows == [["low", "true", "false"], ["hot", "true", "true"], ["jam", "false", "false"]], "worst first"
+    words = texts(page, "#condition-list > tr")
+    assert "active, not acknowledged" in words[0]
+    assert "active, acknowledged" in words[1]
+    assert "spindle too hot" in words[1]
+    assert "no longer active, not acknowledged" in words[2]
+    since = page.locator("#condition-list > tr:nth-child(2) time").get_attribute("datetime")
+    began = min(e.time for e in shop.reader.events() if e.condition == "hot")
+    assert since == page.evaluate("ms => new Date(ms).toISOString()", began / 1e6), "active since it was raised"
+    assert len(texts(page, "#event-list > tr")) == len(shop.reader.events()) == 7
+    assert "program started" in texts(page, "#event-list > tr")[0]
 
 
 def test_parts_are_those_of_the_store(still: Any) -> None:
@@ -240,10 +295,25 @@ def test_trust_shows_ledger_store_and_cursors(still: Any) -> None:
     expect(page.locator("#sum-kept")).to_have_text(str(sum(held.values())))
     expect(page.locator('tr[data-guarantee="end-to-end"] [data-count="lost"]')).to_have_text("0")
     assert page.locator("#sum-lost").get_attribute("data-note") == "2 signals end-to-end, 1 signal from-receipt"
+    from_receipt = page.locator('tr[data-guarantee="from-receipt"] [data-count="lost"]')
+    expect(from_receipt).to_have_text("1 gap not closed, unverifiable before receipt")
+    expect(page.locator("#sum-lost")).to_have_text("none known")
+    assert texts(page, '#store-list tr[data-name="influxdb"] td') == ["90", "▲ 2", "0", "10", "20"]
     assert texts(page, '#cursor-list tr[data-name="embedded"] td') == ["working", "1.5 s", "1,234", "3", "812"]
     expect(page.locator('#source-list tr[data-name="opcua-0"]')).to_contain_text("coolant: BadNodeIdUnknown")
     expect(page.locator('#source-list tr[data-name="mqtt-1"]')).to_contain_text("▲ refused")
     expect(page.locator("#journal")).to_contain_text("4.82\u00a0MB of 1.00\u00a0GB")
+
+
+def test_gaps_are_shown_with_cause_and_state(still: Any) -> None:
+    _, page = still
+    expect(page.locator("#gap-list tr")).to_have_count(2)
+    assert texts(page, '#gap-list tr[data-id="g2"] td')[0::4][:2] == ["source down", "▲ open"]
+    assert "goes on" in texts(page, '#gap-list tr[data-id="g2"] td')
+    closed = texts(page, '#gap-list tr[data-id="g1"] td')
+    assert (closed[0], closed[3], closed[4], closed[5]) == ("agent down", "2.0 s", "✓ closed", "20")
+    expect(page.locator("#gap-sum")).to_have_text("agent down: 1 closed · source down: 1 open")
+    expect(page.locator("#gap-none")).to_be_hidden()
 
 
 def test_new_records_appear_without_a_reload(page: Page, shop: Any) -> None:
@@ -290,12 +360,29 @@ def test_hostile_texts_stay_texts(shop: Any, serve: Any, look: Callable[..., Pag
         chart_point(30, start, 30.0, place=evil, signal=name, chart=HOSTILE),
         finding(30, start, 30.0, place=evil, signal=name, chart=HOSTILE, rule=HOSTILE, detail=HOSTILE, part=HOSTILE),
         verdict(30, start, place=evil, id=HOSTILE, reasons=(HOSTILE,), verdict="fail"),
+        machine_event(30, start, HOSTILE, place=evil, message=HOSTILE, source=HOSTILE, detail={"comment": HOSTILE}),
     )
     shop.status |= {
         "agent": HOSTILE,
         "sources": [{"name": HOSTILE, "url": HOSTILE, "error": HOSTILE}],
         "consumers": [{"name": HOSTILE, "error": HOSTILE}],
-        "ledger_signals": [{"signal": HOSTILE, "guarantee": HOSTILE}],
+        "ledger_signals": [{"signal": HOSTILE, "guarantee": HOSTILE, "loss": HOSTILE}],
+        "gaps": {
+            "by_cause": {HOSTILE: {HOSTILE: 1}},
+            "newest": [
+                {
+                    **GAP,
+                    "id": HOSTILE,
+                    "cause": HOSTILE,
+                    "signal": HOSTILE,
+                    "path": HOSTILE,
+                    "state": HOSTILE,
+                    "detail": HOSTILE,
+                    "start": start,
+                    "end": 0,
+                }
+            ],
+        },
     }
     page = look(serve(shop.reader, lambda: shop.status).url)
     expect(page.locator("figure .plot[data-drawn]")).to_have_count(1)
@@ -303,6 +390,7 @@ def test_hostile_texts_stay_texts(shop: Any, serve: Any, look: Callable[..., Pag
     expect(page.locator(".machine .state")).to_have_text(HOSTILE)
     expect(page.locator("#part-list .reasons")).to_have_text(HOSTILE)
     expect(page.locator("#agent")).to_have_text(HOSTILE)
+    expect(page.locator("#condition-list .message")).to_contain_text(HOSTILE)
     assert page.locator("figure .plot .textpoint text").first.text_content() == HOSTILE, "Plotly takes some markup"
     page.locator("figure .plot .textpoint").first.scroll_into_view_if_needed()
     box = page.locator("figure .plot .points path.point").first.bounding_box()
