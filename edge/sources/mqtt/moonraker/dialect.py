@@ -86,10 +86,12 @@ class MoonrakerDialect(DeviceDialect):
         if isinstance(host.get("state"), str):
             memory["host"] = host["state"]
             found.append(Reading(_KLIPPER, memory["host"], time, code))
-        for message in (stats.get("message"), host.get("state_message")):
-            if message is not None:
-                fine = message is host.get("state_message") and memory.get("host", "ready") == "ready"
-                self.texts(found, ERROR, "" if fine else message, time, code)
+        for words, fields, key in (("why", stats, "message"), ("host why", host, "state_message")):
+            if isinstance(fields.get(key), str):
+                memory[words] = fields[key]
+        if isinstance(stats.get("message"), str) or "state_message" in host or "state" in host:
+            ready = memory.get("host", "ready") == "ready"
+            found.append(Reading(ERROR, memory.get("why" if ready else "host why", ""), time, code))
         if not (stats.keys() & {"state", "filename"} or "state" in host):
             return
         state = _HOST.get(memory.get("host", ""), "") or _PRINT.get(memory.get("print", ""), "")

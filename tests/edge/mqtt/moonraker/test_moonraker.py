@@ -142,7 +142,14 @@ def test_klipper_in_trouble(ear: Any) -> None:
         "state_text": "printing",
         "job": "",
     }
-    assert m.values(*whole(print_stats={"state": "error", "message": "Unknown command"}))["error"] == "Unknown command"
+    failed = {"state": "error", "message": "Unknown command"}
+    assert m.values(*whole(print_stats=failed))["error"] == fault["state_message"], "that is worse"
+    assert m.values(*whole(webhooks=START["webhooks"])) == {
+        "klipper": "ready",
+        "error": "Unknown command",
+        "state": 7.0,
+        "state_text": "error",
+    }
 
 
 def test_moonraker_goes(ear: Any) -> None:
