@@ -13,12 +13,13 @@ from typing import Any, Final
 import pytest
 from asyncua import ua
 from asyncua.common.utils import Buffer
+from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.ua_binary import struct_from_binary
 
 ENCODING: Final = "_Encoding_DefaultBinary"
 NAMES: Final = {
     number: name.removesuffix(ENCODING)
-    for name, number in vars(ua.ObjectIds).items()
+    for name, number in vars(ObjectIds).items()
     if name.endswith(f"Request{ENCODING}")
 }
 # Calls that a subscription needs (OPC 10000-5, 9.1; 10000-9, 5.5.7): they change nothing on a machine.
