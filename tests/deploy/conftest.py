@@ -6,14 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from fieldlab.cli.common import ask_agent
 from fieldlab.cli.demo import configuration
+from fieldlab.model import MachineEvent, Place, Record, RecordKind, SignalTable
+from ingest.stores import load_kind
+from ingest.stores.base import StoreContext
 
 SECONDS = 25  # the printer's nozzle is still clogged then, so that a finding is open
 
@@ -129,4 +134,33 @@ def hall(influxd: Any, wait_until: Callable[..., Any], tmp_path_factory: pytest.
             agent = start()
             first = wait_until(lambda first=first: ledger_after(first), 60.0, "the ledger is stored")
         agent.stop()
+        report_an_alarm(found)
         yield found
+
+
+def report_an_alarm(hall: Hall) -> None:
+    """The simulated machines report no events, so the store is given what an agent writes of an alarm of one."""
+    rows = hall.query('SELECT last("value") FROM "telemetry" GROUP BY "site", "area", "line", "machine"')
+    mill = next(row for row in rows if row["machine"] == "cnc-07")
+    kind = load_kind("influxdb")
+    config = kind.config(url=hall.influxd.url, api="v1", bucket=hall.database)
+    store, _ = kind.create(config, StoreContext(name="here", agent="demo", data=Path()), SignalTable())
+    raised = MachineEvent(
+        time=time.time_ns(),
+        place=Place(mill["site"], mill["area"], mill["line"], mill["machine"]),
+        source="Spindle",
+        kind="ExclusiveLevelAlarmType",
+        id="0a1b",
+        condition="nsu=urn:fieldlab:sim;s=cnc-07.hot",
+        severity=800,
+        message="spindle too hot",
+        active=True,
+        acknowledged=False,
+        retain=True,
+        detail={"high_limit": "70"},
+    )
+    calm = msgspec.structs.replace(
+        raised, time=raised.time + 1, id="0a1c", active=False, acknowledged=True, retain=False
+    )
+    assert not store.write([Record(1, RecordKind.EVENT, raised.time, rows=(raised, calm))])
+    store.close()

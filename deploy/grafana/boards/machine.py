@@ -2,7 +2,7 @@
 
 from deploy.grafana.boards.common import CHARTS, MACHINE, choice, findings, from_row, from_series, place, raised, states
 from deploy.grafana.builder.influxql import MACHINES, PLACE, chosen, select, tags
-from deploy.grafana.builder.panels import table, timeseries
+from deploy.grafana.builder.panels import EVENT_FLAGS, table, timeseries
 from deploy.grafana.builder.parts import Board, Query
 
 _SIGNALS = chosen(*PLACE, "signal")
@@ -90,6 +90,28 @@ _TEXTS = table(
     no_data="The machine said nothing in words in this time",
 )
 
+_EVENTS = table(
+    "Alarms and events that the machine reports",
+    "OPC UA events, alarms and conditions, newest first. Rows of one condition tell its life: active or not, "
+    "acknowledged or not, and whether it still wants attention (retain). Severity: 1 to 1000.",
+    Query(
+        influxql=select(
+            tags(
+                *("severity", "message", "source", "kind", "active", "acknowledged", "retain", "condition", "machine"),
+            ),
+            "event",
+            tail="ORDER BY time DESC LIMIT 500",
+        ),
+        columns=("severity", "message", "source", "kind", "active", "acknowledged", "retain", "condition"),
+        table=True,
+    ),
+    width=24,
+    height=9,
+    no_data="The machine reported no event in this time: [[source.events]] asks an OPC UA server for them",
+    mappings=EVENT_FLAGS,
+    colored=("active",),
+)
+
 BOARD = Board(
     uid=MACHINE,
     title="Machine",
@@ -98,6 +120,7 @@ BOARD = Board(
     bands=(
         (states(height=4),),
         (findings("Findings of this machine", "Every revision of every finding, newest first."),),
+        (_EVENTS,),
         (_READINGS,),
         (_NEWEST, _LIMITS),
         (_TEXTS,),

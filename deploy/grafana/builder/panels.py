@@ -29,6 +29,10 @@ VERDICTS = (("pass", GREEN), ("suspect", AMBER), ("fail", RED))
 FINDINGS = (("raised", RED), ("acknowledged", AMBER), ("shelved", BLUE), ("cleared", GREEN))
 
 
+EVENT_FLAGS = (("true", AMBER), ("false", GREY))
+"""Colours of what an event says is so or not."""
+
+
 def stat(title: str, description: str, *queries: Query, calc: str = "lastNotNull", **more: Any) -> Panel:
     """A number to be read from afar; `calc` is how a series becomes one number."""
     options: Json = {
