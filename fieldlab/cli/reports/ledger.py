@@ -33,7 +33,9 @@ def page(data: dict[str, Any]) -> Page:
         f"at {moment(data['time'])}, journal position {data['position']}; counts since the journal began",
         f"received {totals['received']} = {counted([(n, totals[n]) for n in ('committed', 'duplicate', 'rejected')])}",
         *(_store_line(store, totals["committed"]) for store in data["stores"]),
-        "every signal adds up" if data["holds"] else f"{len(held)} signals DO NOT ADD UP",
+        "every signal adds up"
+        if data["holds"]
+        else f"{len(held)} {'signal DOES' if len(held) == 1 else 'signals DO'} NOT ADD UP",
     ]
     if totals["rejected_input"]:
         unread = totals["rejected_input"]
