@@ -82,6 +82,10 @@ class _Snapshot(Collector):
                 family = figures if name in _FIGURES or name.endswith(("_days", "_ms")) else events
                 family.add_metric([source["name"], name], count)
         yield from (connected, missing, events, figures)
+        actions = CounterMetricFamily("fieldlab_actions", "Actions on machines, by outcome", labels=["outcome"])
+        for outcome, count in status["actions"].items():
+            actions.add_metric([outcome], count)
+        yield actions
         yield GaugeMetricFamily("fieldlab_memory_bytes", "Resident memory of the agent", value=status["memory_bytes"])
         yield GaugeMetricFamily("fieldlab_uptime_seconds", "Seconds since the agent started", value=status["uptime"])
 

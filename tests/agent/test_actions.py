@@ -304,15 +304,19 @@ def test_verdicts_act_within_the_limit(
     assert process.stop() == 0
 
 
-@pytest.mark.parametrize("withhold", ["WriteRequest itself", "the answer to WriteRequest"])
-def test_a_killed_agent_does_not_write_twice(
+@pytest.mark.parametrize(
+    ("withhold", "then"),
+    [("WriteRequest itself", "kill"), ("the answer to WriteRequest", "kill"), ("the answer to WriteRequest", "cut")],
+)
+def test_what_was_sent_is_not_sent_again(
     opcua_server: Callable[..., Any],
     agent: Callable[..., Any],
     record: Callable[[Any], Recorder],
     wait_until: Callable[..., Any],
     withhold: str,
+    then: str,
 ) -> None:
-    """kill -9 between the intent and the result, before or after the machine has heard of it."""
+    """kill -9 between the intent and the result, before or after the machine has heard of it; or a lost connection."""
     server = opcua_server(NODES)
     recorder = record(server)
     recorder.withhold = withhold
@@ -320,12 +324,17 @@ def test_a_killed_agent_does_not_write_twice(
     mill = Mill(server)
     raise_a_finding(process, mill, wait_until)
     assert recorder.withheld.wait(20), "it was sent"
-    process.kill()
+    if then == "kill":
+        process.kill()
     recorder.withhold = ""
     recorder.cut()
-    process.start()
-    wait_until(process.settled, 20.0)
+    if then == "kill":
+        process.start()
+    else:
+        wait_until(lambda: process.status()["actions"] == {"unknown": 1}, 20.0, "no answer will come")
+    wait_until(lambda: process.status()["sources"][0]["connected"] and process.settled(), 20.0)
     assert outcomes(process) == [("hold", "unknown")]
+    assert process.query("actions")[0]["detail"].startswith("sent")
     before = process.ledger()["committed"]
     mill.run(30)
     wait_until(lambda: process.ledger()["committed"] >= before + 30 and process.settled(), 30.0, "life goes on")

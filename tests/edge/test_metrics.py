@@ -19,6 +19,7 @@ STATUS = {
             "counters": {"reconnects": 2, "certificate_days": 400, "clock_offset_ms": -3, "pending": 1},
         }
     ],
+    "actions": {"done": 2, "refused": 1},
     "memory_bytes": 10.0,
     "uptime": 1.5,
 }
@@ -37,6 +38,7 @@ def test_what_falls_is_a_gauge_and_what_rises_a_counter() -> None:
         assert samples["fieldlab_source_figure", frozenset({"opcua-0", figure})] == (value, "gauge")
     assert samples["fieldlab_consumer_failing", frozenset({"influxdb"})] == (1.0, "gauge")
     assert samples["fieldlab_readings_total", frozenset({"received"})] == (5.0, "counter")
+    assert samples["fieldlab_actions_total", frozenset({"refused"})] == (1.0, "counter")
 
 
 def test_the_ledger_of_each_store_and_the_gaps_are_metrics() -> None:

@@ -190,6 +190,20 @@ def test_a_dry_run_looks_and_sends_nothing(server: Any, do: Any) -> None:
     assert server.ask("asked") == {"writes": [], "calls": []}
 
 
+def test_a_signed_session_is_enough_said(
+    shared: Any, table: Any, run_source: Any, sink: Any, wait_until: Callable[..., Any]
+) -> None:
+    """What a command asks for unless insecure is allowed: the default security of a source gives it."""
+    server = shared({"load": {"type": "Double", "value": 0}})
+    running = run_source(table(server, ["load"], security="best"), sink)
+    wait_until(lambda: running.status.connected)
+    what = WriteNode(node=f"nsu=urn:fieldlab:interop;s={server.prefix}load", value=3.0)
+    made = running.source.command(Command(what=what))
+    answer: Answer = asyncio.run_coroutine_threadsafe(made, running._loop).result(20)
+    assert answer == Answer(outcome="done", detail="Good")
+    wait_until(lambda: any(r.value == 3.0 for r in sink.readings("load")), what="the value came back")
+
+
 @pytest.mark.parametrize("mode", ["subscribe", "poll"])
 def test_both_readers_take_commands_while_they_are_connected(
     shared: Any, table: Any, run_source: Any, sink: Any, wait_until: Callable[..., Any], mode: str, free_port: Any
