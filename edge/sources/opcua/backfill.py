@@ -153,7 +153,8 @@ class Backfill:
             if gap.id not in self._refills:
                 index, earliest = indices[gap.key], time.time_ns() - self._longest
                 known = self._keeper.heard(index, gap.time, gap.end)
-                self._refills[gap.id] = Refill(gap, handle, index, earliest, known)
+                newest = self._keeper.newest(index)
+                self._refills[gap.id] = Refill(gap, handle, index, earliest, known, newest)
             due.append(self._refills[gap.id])
         if all(state.done for state in self._states.values()):
             self._keeper.forget()

@@ -7,13 +7,13 @@ server had kept everything, or says itself that nothing changed; else `ended`, f
 import asyncio
 import time
 from collections.abc import Collection, Container, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from edge.sources.base import Sink
+from edge.sources.base import Over, Sink
 from edge.sources.opcua.config import DeclaredSignal
 from fieldlab.model import Batch, SignalKey
 from fieldlab.model.status import BAD_NO_COMMUNICATION
@@ -55,7 +55,7 @@ class GapKeeper:
         self._before: NDArray[np.int64] | None = None  # `_last` before notifications that are missing
         self._adopted: dict[int, SignalKey] = {}
         self._handles: dict[SignalKey, int] = {}
-        self._came: dict[int, int] | None = None  # while a subscription of before goes on: signal → readings
+        self._going_on = False  # what the server had kept still comes
         self._holed = False  # what the server had kept was not all there
         self.ended = asyncio.Event()
 
@@ -87,7 +87,7 @@ class GapKeeper:
             why: in words.
             clock_offset: seconds that the server's clock is ahead of ours, if that is known.
         """
-        self._came, self._holed = None, False
+        self._going_on = self._holed = False
         earlier = np.fromiter(self._adopted, np.uint32, len(self._adopted))
         signals = np.union1d(described, earlier).astype(np.uint32)
         if not len(signals):
@@ -105,16 +105,16 @@ class GapKeeper:
 
     def go_on(self) -> None:
         """A subscription of before goes on: what comes until `settle` is what the server had kept."""
-        self._came, self._holed, self._recording = {}, False, True
+        self._going_on, self._holed, self._recording = True, False, True
 
     def start_anew(self) -> None:
         """There is a new subscription: each signal's first reading ends its gap."""
-        self._came = None
+        self._going_on = False
 
     @property
     def settling(self) -> bool:
         """Whether `settle` is to be called, once what the server had kept has come."""
-        return self._came is not None
+        return self._going_on
 
     def settle(self, now: int, missing: Container[int]) -> None:
         """What the server had kept has come.
@@ -123,7 +123,7 @@ class GapKeeper:
             now: the time there, ns.
             missing: handles that are not read; their gaps go on.
         """
-        came, self._came = self._came or {}, None
+        self._going_on = False
         keys = self._sink.signals_of(self._source)
         down = {i: t for i, t in self._awaited.items() if i in keys and self.handle_of(keys[i]) not in missing}
         if not down:
@@ -135,6 +135,7 @@ class GapKeeper:
             return
         indices = {keys[i]: i for i in down}
         gaps = [gap for gap in self._sink.gaps(self._source) if gap.state == "open" and gap.cause in _DOWN]
+        came = self._heard_since(down)
         recovered = {gap.id: came.get(indices[gap.key], 0) for gap in gaps if gap.key in indices}
         self._over(until, "closed", _KEPT)
         self._sink.close_gaps({id_: count for id_, count in recovered.items() if count}, detail=_KEPT)
@@ -157,13 +158,10 @@ class GapKeeper:
         if lost:
             self._recording = True
             self._overflowed(batch, lost, again=again)
-        if self._came is not None:
-            for signal, count in zip(*(a.tolist() for a in np.unique(signals, return_counts=True)), strict=True):
-                self._came[signal] = self._came.get(signal, 0) + count
-        elif self._awaited and not again:
+        if self._awaited and not self._going_on and not again:
             self._back(batch)
         self._last[signals] = np.maximum(self._last[signals], batch.time)
-        if self._recording and self._remember:
+        if self._going_on or (self._recording and self._remember):
             self._heard.append((signals, batch.time))
             self._heard_rows += len(signals)
             while self._heard_rows > _REMEMBERED:  # what is forgotten may be counted as recovered
@@ -175,9 +173,26 @@ class GapKeeper:
         times = np.concatenate(found) if found else np.zeros(0, np.int64)
         return times[(times >= start) & (times <= end)]
 
+    def newest(self, signal: int) -> int:
+        """The time of a signal's newest reading in this run, ns; 0 if none came."""
+        return int(self._last[signal]) if signal < len(self._last) else 0
+
+    def _heard_since(self, since: dict[int, int]) -> dict[int, int]:
+        """How many readings of each signal came that are newer; those that came twice count once."""
+        if not self._heard or not since:
+            return {}
+        signals = np.concatenate([s for s, _ in self._heard])
+        times = np.concatenate([t for _, t in self._heard])
+        after = np.full(max(int(signals.max()), *since) + 1, np.iinfo(np.int64).max)
+        after[list(since)] = list(since.values())
+        new = times > after[signals]
+        once = np.unique(np.stack([signals[new].astype(np.int64), times[new]]), axis=1)
+        found, counts = np.unique(once[0], return_counts=True)
+        return dict(zip(found.tolist(), counts.tolist(), strict=True))
+
     def forget(self) -> None:
         """No gap is left to be read again."""
-        if self._before is None and self._came is None:
+        if self._before is None and not self._going_on:
             self._recording = False
             self._heard.clear()
             self._heard_rows = 0
@@ -232,22 +247,30 @@ class GapKeeper:
         """First readings after a gap."""
         changed: dict[int, int] = {}
         unchanged: dict[int, int] = {}
+        backwards: dict[int, int] = {}
         firsts, rows = np.unique(batch.signal, return_index=True)
         for signal, row in zip(firsts.tolist(), rows.tolist(), strict=True):
             since = self._awaited.pop(signal, None)
             if since is None:
                 continue
             at = int(batch.time[row])
-            if at == since or (signal in self._by_journal and at < since - _SKEW):
-                unchanged[signal] = max(since, time.time_ns())
+            now = max(since, time.time_ns())
+            if at > since:
+                changed[signal] = at
+            elif at == since or (signal in self._by_journal and at < since - _SKEW):
+                unchanged[signal] = now
+            elif signal in self._by_journal:  # between the two clocks: history may tell
+                changed[signal] = now
             else:
-                changed[signal] = at if at > since else max(since, time.time_ns())
+                backwards[signal] = now
         if unchanged:
             self._over(unchanged, "closed", _UNCHANGED)
+        if backwards:
+            self._over(backwards, "unverifiable", "the server's clock went back")
         if changed:
             self._over(changed, "ended", "")
 
-    def _over(self, until: dict[int, int], state: Literal["ended", "closed"], detail: str) -> None:
+    def _over(self, until: dict[int, int], state: Over, detail: str) -> None:
         for cause in _DOWN:
             self._sink.end_gap(self._source, until, state=state, cause=cause, detail=detail)
         if state == "ended":

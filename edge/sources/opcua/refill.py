@@ -22,6 +22,7 @@ class Refill:
         signal: its signal's index.
         earliest: nothing before this is read, ns.
         known: times of readings inside the gap that the journal has, ns, (n,).
+        newest: the time of the signal's newest live reading, ns; 0 if none came since the agent started.
 
     Attributes:
         start: where reading begins, ns.
@@ -33,7 +34,9 @@ class Refill:
         kept: whether the server keeps a history of the node, and lets us read it.
     """
 
-    def __init__(self, gap: Gap, handle: int, signal: int, earliest: int, known: NDArray[np.int64]) -> None:
+    def __init__(
+        self, gap: Gap, handle: int, signal: int, earliest: int, known: NDArray[np.int64], newest: int = 0
+    ) -> None:
         self.gap = gap
         self.handle = handle
         self.signal = signal
@@ -47,8 +50,8 @@ class Refill:
         self._known = known
         self._first = 0  # time of the first value that history has there, ns
         self._newest = 0  # time of the newest, ns
-        # Of lost notifications nobody knows when the last reading was; every other gap ends with a reading.
-        surely = gap.time if gap.cause == "notification_lost" else gap.end
+        # History is whole if it has the last reading known to lie in the gap: its end, unless that is only a moment.
+        surely = gap.time if gap.cause == "notification_lost" else min(gap.end, newest or gap.end)
         self._last = int(known.max()) if len(known) else surely
 
     def take(self, batch: Batch) -> Batch:
@@ -75,7 +78,7 @@ class Refill:
     @property
     def late(self) -> bool:
         """Whether history ends before the gap does: it may be written late."""
-        return self.reached and self._newest < self._last // _MS * _MS
+        return self.reached and self._last > self.gap.time and self._newest < self._last // _MS * _MS
 
     def why_not(self) -> str:  # noqa: PLR0911  a table of reasons, one return each
         """Why the gap cannot be closed, in words; empty if it can."""
