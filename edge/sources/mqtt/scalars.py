@@ -10,8 +10,10 @@ def number(raw: Any) -> float | int | None:
     """A finite number, or one that is written as text; booleans are 0 and 1. None if it is none."""
     if isinstance(raw, bool):
         return float(raw)
-    if isinstance(raw, int | float):
-        return raw
+    if isinstance(raw, int):
+        return raw if -(2**63) <= raw < 2**63 else None
+    if isinstance(raw, float):
+        return raw if abs(raw) < 1e300 else None
     if isinstance(raw, str) and len(raw) <= 40:
         try:
             value = float(raw)
@@ -24,9 +26,7 @@ def number(raw: Any) -> float | int | None:
 def scaled(raw: Any, factor: float) -> float | None:
     """A number times `factor`, to nine digits; None if it is none."""
     value = number(raw)
-    if value is None or abs(value) > 1e290:
-        return None
-    return float(f"{float(value) * factor:.9g}")
+    return None if value is None or abs(value) > 1e290 else float(f"{float(value) * factor:.9g}")
 
 
 def table(raw: Any) -> dict[str, Any]:
