@@ -16,7 +16,7 @@ _MOST = 1_000_000
 
 
 def routes(reader: Reader) -> Sequence[BaseRoute]:
-    """`/query/counts`, `telemetry?signal=PATH`, `findings`, `verdicts`, `actions` and `signals`.
+    """`/query/counts`, `telemetry?signal=PATH`, `findings`, `verdicts`, `events`, `conditions`, `actions`, `signals`.
 
     Each takes `start` and `end` (ns) where the reader does.
     """
@@ -51,6 +51,8 @@ def routes(reader: Reader) -> Sequence[BaseRoute]:
         route("/query/telemetry", telemetry),
         route("/query/findings", lambda request: reader.findings(*_window(request), limit=_MOST)),
         route("/query/verdicts", lambda request: reader.verdicts(*_window(request), limit=_MOST)),
+        route("/query/events", lambda request: reader.events(*_window(request), limit=_MOST)),
+        route("/query/conditions", lambda _: reader.conditions(limit=_MOST)),
         route("/query/actions", lambda request: reader.actions(*_window(request), limit=_MOST)),
         route("/query/signals", lambda _: reader.signals()),
     ]

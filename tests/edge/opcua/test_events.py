@@ -173,9 +173,7 @@ def test_a_refresh_changes_nothing(plant: Plant, sink: Any, events: Any, run_sou
     assert rows(sink)[: len(before)] == before
 
 
-def test_a_server_may_ask_for_a_refresh(
-    plant: Plant, sink: Any, events: Any, run_source: Any, wait_until: Any
-) -> None:
+def test_a_server_may_ask_for_a_refresh(plant: Plant, sink: Any, events: Any, run_source: Any, wait_until: Any) -> None:
     source = run_source(events(plant), sink)
     wait_until(lambda: ready(source))
     source.opcua._events._next_refresh = 0.0
