@@ -17,6 +17,7 @@ h1 { font-size: 1.4rem; } p { margin: .2rem 0; } .bad { color: var(--bad); font-
 table { border-collapse: collapse; min-width: 40rem; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td:not(:last-child), th { white-space: nowrap; } td:last-child { min-width: 16rem; }
 thead th { border-bottom-width: 2px; } .n { text-align: right; font-variant-numeric: tabular-nums; }
 tbody tr:hover { background: var(--soft); }
 """

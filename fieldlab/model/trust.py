@@ -14,7 +14,8 @@ GapState = Literal["open", "ended", "closed", "unverifiable"]
 class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Totals of one signal since the journal began: a row of the measurement `ledger`.
 
-    received = committed + duplicate + rejected, always. `stored` counts the first configured store.
+    received = committed + duplicate + rejected, always. `stored` and `dead` count the first configured store
+    that takes readings.
     """
 
     time: int
