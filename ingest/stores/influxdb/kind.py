@@ -4,6 +4,7 @@ from fieldlab.errors import ConfigError
 from fieldlab.model import SignalTable
 from ingest.stores.base import Reader, Store, StoreCheck, StoreContext, StoreError
 from ingest.stores.influxdb.config import InfluxConfig, check_config
+from ingest.stores.influxdb.guard import ask
 from ingest.stores.influxdb.reader import InfluxReader
 from ingest.stores.influxdb.store import InfluxStore
 from ingest.stores.influxdb.transport import open_transport
@@ -28,8 +29,11 @@ class InfluxKind:
                 reader.probe()
             finally:
                 reader.close()
+            conflicts = ask(config)
         except (ConfigError, StoreError) as e:
             return [StoreCheck(level="fail", text=str(e))]
+        if conflicts:
+            return [StoreCheck(level="fail", text=f"{config.url}: {words}") for words in conflicts.values()]
         return [StoreCheck(level="ok", text=f"{config.url}: {config.bucket!r} answers queries")]
 
 

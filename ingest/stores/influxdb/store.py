@@ -12,6 +12,7 @@ from fieldlab.model import Record, SignalTable
 from ingest.line_protocol import LineEncoder, Lines, join
 from ingest.stores.base import QUERYABLE, DeadLetter, StoreMisconfiguredError, StoreUnavailableError
 from ingest.stores.influxdb.config import InfluxConfig
+from ingest.stores.influxdb.guard import SchemaGuard
 from ingest.stores.influxdb.transport import Answer, Transport
 
 MOST_LINES = 5_000
@@ -35,6 +36,7 @@ class InfluxStore:
         self._transport = transport
         self._signals = signals
         self._encoder = LineEncoder(signals)
+        self._guard = SchemaGuard(config)
         self._lock = threading.Lock()
 
     def write(self, records: Sequence[Record]) -> Sequence[DeadLetter]:
@@ -53,6 +55,7 @@ class InfluxStore:
         times = np.array([int(line.rpartition(b" ")[2]) for line in lines], np.int64)
         about = {} if index >= 0 else dict.fromkeys(range(len(lines)), (letter.machine, letter.signal))
         with self._lock:
+            self._guard.refresh(now=bool(self._guard.conflicts))  # it comes again because somebody mended something
             return self._write(Lines(letter.body, np.full(len(lines), index, np.int64), times, about))
 
     def close(self) -> None:
@@ -66,8 +69,15 @@ class InfluxStore:
     def _write(self, lines: Lines) -> Sequence[DeadLetter]:
         if not len(lines):
             return []
-        feeds = np.flatnonzero(np.frombuffer(lines.body, np.uint8) == ord("\n"))
-        starts = np.concatenate([[0], feeds + 1])
+        starts = _starts(lines)
+        self._guard.refresh()
+        kept_away = self._guard.against(lines, starts)
+        if kept_away:
+            rest = _without(lines, starts, kept_away)
+            return [*self._letters(lines, starts, kept_away), *self._send_all(rest, _starts(rest))]
+        return self._send_all(lines, starts)
+
+    def _send_all(self, lines: Lines, starts: NDArray[np.intp]) -> Sequence[DeadLetter]:
         refused: dict[int, str] = {}
         first = 0
         while first < len(lines):
@@ -76,6 +86,7 @@ class InfluxStore:
             self._send(lines.body, starts, first, end, refused)
             first = end
         if refused:
+            self._guard.refresh(now=any("conflict" in reason for reason in refused.values()))
             _log.warning(
                 "store_refused_lines", store=self.name, lines=len(refused), reason=next(iter(refused.values()))
             )
@@ -140,3 +151,17 @@ class InfluxStore:
                 )
             )
         return letters
+
+
+def _starts(lines: Lines) -> NDArray[np.intp]:
+    """Where each line starts, and where the last one ends, (n + 1,)."""
+    feeds = np.flatnonzero(np.frombuffer(lines.body, np.uint8) == ord("\n"))
+    return np.concatenate([[0], feeds + 1])
+
+
+def _without(lines: Lines, starts: NDArray[np.intp], left_out: dict[int, str]) -> Lines:
+    """The other lines."""
+    kept = [i for i in range(len(lines)) if i not in left_out]
+    about = {at: lines.about[i] for at, i in enumerate(kept) if i in lines.about}
+    body = b"".join(lines.body[starts[i] : starts[i + 1]] for i in kept)
+    return Lines(body, lines.signal[kept], lines.time[kept], about)

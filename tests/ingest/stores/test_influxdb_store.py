@@ -350,20 +350,54 @@ def test_influxd_keeps_every_reading_with_its_time_and_status(influxd: Any, tmp_
     reader.close()
 
 
+def mixed() -> Batch:
+    builder = BatchBuilder()
+    for i in range(1000):
+        builder.add(0, T0 + i, float(i))
+    builder.add(1, T0 + 500, "text=1,value=2 \\")
+    builder.add(1, T0 + 501, "another")
+    return builder.build()
+
+
 def test_influxd_refuses_a_type_conflict_and_keeps_the_rest(influxd: Any, tmp_path: Path) -> None:
     database = influxd.create_database()
     config = InfluxConfig(url=influxd.url, api="v1", bucket=database)
     store = create_store(config, context(tmp_path), SignalTable(KEYS))
-    builder = BatchBuilder()
-    for i in range(1000):
-        builder.add(0, T0 + i, float(i))
-    builder.add(1, T0 + 500, "a text")
-    builder.add(1, T0 + 501, "another")
-    open_transport(config).write(b"telemetry,signal=other text=1 %d" % T0)  # somebody wrote numbers there before us
-    letters = store.write([record(builder.build())])
+    assert store.write([record(numbers(1, start=T0 - 1))]) == []
+    open_transport(config).write(b"telemetry,signal=other text=1 %d" % T0)  # somebody writes numbers there after us
+    letters = store.write([record(mixed())])
     assert [(a.signal, a.readings, a.counts) for a in letters] == [("poison", 2, {1: 2})]
     assert 'field type conflict: input field "text"' in letters[0].reason
-    assert create_reader(config).counts()[KEYS[0]] == 1000
+    assert create_reader(config).counts()[KEYS[0]] == 1001
+
+
+def test_a_type_conflict_is_kept_away_from_the_server(influxd: Any, tmp_path: Path) -> None:
+    database = influxd.create_database()
+    config = InfluxConfig(url=influxd.url, api="v1", bucket=database)
+    open_transport(config).write(b"telemetry,signal=other text=1 %d" % T0)  # somebody wrote numbers there before us
+    (line,) = load_kind("influxdb").check(config, context(tmp_path))
+    assert (line.level, "`text` of `telemetry`" in line.text) == ("fail", True)
+    store = create_store(config, context(tmp_path), SignalTable(KEYS))
+    sent: list[bytes] = []
+    transport = store._transport
+    write = transport.write
+    transport.write = lambda body: sent.append(body) or write(body)  # type: ignore[method-assign,func-returns-value]  # listens in
+    (letter,) = store.write([record(mixed())])
+    assert (letter.signal, letter.readings, letter.counts) == ("poison", 2, {1: 2})
+    assert "is float already, and Fieldlab writes string" in letter.reason
+    assert len(sent) == 1  # no bisection
+    assert b"poison" not in sent[0]
+    influxd._ask("POST", 'DROP MEASUREMENT "telemetry"', database)  # mended
+    assert store.resend(letter) == []
+    assert create_reader(config).counts()[KEYS[1]] == 2
+    assert store.write([record(mixed())]) == []
+
+
+def test_a_server_that_tells_no_types_is_written_to(scripted: Scripted, open_store: Callable[..., Any]) -> None:
+    store = open_store(scripted.url)
+    for i in range(5):  # its /query answers 501
+        assert store.write([record(numbers(1, start=T0 + i))]) == []
+    assert len(scripted.kept) == 5
 
 
 def test_influxd_without_the_database(influxd: Any, tmp_path: Path) -> None:
