@@ -30,6 +30,8 @@ log = structlog.get_logger()
 _FETCHED_AT_ONCE: Final = 1000  # of a longer gap the server has kept the newest at most
 _TRANSFERRED: Final = 0x002D0000  # GoodSubscriptionTransferred
 _FIRST_ROW: Final = np.zeros(1, np.uint32)
+_FIRST: Final = np.zeros(1, np.bool_)
+_AGAIN: Final = np.ones(1, np.bool_)
 _NODE_GONE: Final = (0x80330000, 0x80340000)  # BadNodeIdInvalid, BadNodeIdUnknown
 
 
@@ -190,7 +192,8 @@ class Receiver:
         count.times_replaced += columns.times_replaced
         count.empty += columns.empty
         status = columns.batch.status
-        if status.any():
+        flagged = bool(status.any())
+        if flagged:
             self.gone.update(columns.batch.signal[(status == _NODE_GONE[0]) | (status == _NODE_GONE[1])].tolist())
         self.freshness.note(columns)
         letters: list[DeadLetter] = []
@@ -208,10 +211,10 @@ class Receiver:
             self._name,
             np.array([published.sequence & 0xFFFF], np.uint16),
             np.array([published.digest], np.uint64),
-            np.array([again]),
+            _AGAIN if again else _FIRST,
             _FIRST_ROW,
         )
-        lost = overflow(batch)
+        lost = overflow(batch) if flagged or columns.opaque else {}
         self._keeper.note(batch, lost, again=again)
         kept = self._sink.append(batch, delivery=delivery, overflow=lost or None)
         if letters:

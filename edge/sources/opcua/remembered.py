@@ -104,8 +104,9 @@ def read_remembered(body: bytes, pos: int, end: int, arrival: int, layout: Layou
     found = _scan(body, pos + 4, end, layout)
     if found is None:
         return None
-    starts, lengths = found
-    at = np.array(starts, np.int64)
+    masks, lengths = found
+    at = np.array(masks, np.int64)
+    at -= 4
     view: NDArray[Any] = np.ndarray((len(body) - 7,), "<u8", body, 0, (1,))  # the body as starting at each byte
     first = view[at]
     heads = first >> np.uint64(32)
@@ -140,38 +141,36 @@ def read_remembered(body: bytes, pos: int, end: int, arrival: int, layout: Layou
         return None
     value[layout.texts] = np.nan
     value[bad] = np.nan
-    row, texts = _texts(body, starts, layout.texts, lengths, status)
+    row, texts = _texts(body, masks, layout.texts, lengths, status)
     return Columns(Batch(first.astype(np.uint32), time, value, status, row, texts), fast=True)
 
 
 def _scan(body: bytes, pos: int, end: int, layout: Layout) -> tuple[list[int], list[int]] | None:
-    """(start of each item, length of each text in bytes); None if it cannot be this layout."""
-    starts: list[int] = []
+    """(where the mask of each item is, length of each text in bytes); None if it cannot be this layout."""
     lengths: list[int] = []
-    add = starts.append
     texts = len(layout.texts)
     text_sizes = _SIZES[4]
+    mask = pos + 4  # where the mask is
+    masks = [mask]
     try:
         for run in layout.runs:
-            for sizes in run:
-                add(pos)
-                pos += sizes[body[pos + 4]]
+            masks += [mask := mask + sizes[body[mask]] for sizes in run]
             if len(lengths) < texts:
-                add(pos)
-                (length,) = _I32.unpack_from(body, pos + _VALUE)
+                (length,) = _I32.unpack_from(body, mask + 2)
                 if length < -1:
                     return None
                 length = max(length, 0)  # null is the empty text
                 lengths.append(length)
-                pos += length + text_sizes[body[pos + 4]]
+                mask += length + text_sizes[body[mask]]
+                masks.append(mask)
     except (IndexError, struct.error):
         return None  # beyond the body
     # An item beyond the notification, but within the body, ends beyond it too.
-    return (starts, lengths) if body[pos:end] in _ENDS else None
+    return (masks[:-1], lengths) if body[mask - 4 : end] in _ENDS else None
 
 
 def _texts(
-    body: bytes, starts: list[int], rows: NDArray[np.intp], lengths: list[int], status: NDArray[np.uint32]
+    body: bytes, masks: list[int], rows: NDArray[np.intp], lengths: list[int], status: NDArray[np.uint32]
 ) -> tuple[NDArray[np.uint32], tuple[str, ...]]:
     """(rows, texts) of those that are not Bad."""
     if not lengths:
@@ -180,7 +179,7 @@ def _texts(
     texts: list[str] = []
     for row, length, bad in zip(rows.tolist(), lengths, (status[rows] >= BAD).tolist(), strict=True):
         if not bad:
-            at = starts[row] + (_VALUE + 4)
+            at = masks[row] + 6  # behind mask, type and length
             kept.append(row)
             texts.append(body[at : at + length].decode("utf-8", "replace"))
     return np.array(kept, np.uint32), tuple(texts)

@@ -45,8 +45,8 @@ class Freshness:
         self._heard[handles] = time.monotonic()
         self._value[handles] = batch.value
         self._status[handles] = batch.status
-        for row, text in zip(batch.text_row.tolist(), batch.text, strict=True):
-            self._text[int(handles[row])] = text
+        if batch.text:
+            self._text.update(zip(handles[batch.text_row].tolist(), batch.text, strict=True))
 
     def silent(self, handles: Iterable[int], limits: dict[int, float]) -> list[int]:
         """Those of `handles` that were not heard for as many seconds as `limits` says."""

@@ -341,7 +341,7 @@ def test_keep_alive_acknowledgements_and_status_change() -> None:
         ua.Range(),
     ]
     other = decode(struct_to_binary(response), ARRIVAL)
-    assert (other.status_change, other.ignored, other.events, other.keep_alive) == (0x800A0000, 0, (), False)
+    assert (other.status_change, other.ignored, other.events, other.keep_alive) == (0x800A0000, 1, (), False)
 
 
 def test_nested_diagnostics_and_variants_do_not_exhaust_the_stack() -> None:
