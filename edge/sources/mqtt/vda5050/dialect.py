@@ -40,6 +40,7 @@ _STATES: Final = {
     "CONNECTION_BROKEN": False,
     "HIBERNATING": False,
 }
+_BACK: Final = 100
 _GAP_MAX: Final = 100_000  # messages; a larger jump is a counter that was set anew
 
 
@@ -111,7 +112,10 @@ class VdaDialect(DeviceDialect):
         if not isinstance(header, int) or isinstance(header, bool):
             return
         headers = device.memory.setdefault("headers", {})
-        gap = header - headers.get(path, header) - 1
+        last = headers.get(path, header - 1)
+        if 0 <= last - header <= _BACK:
+            return  # told again, or a vehicle that started anew: no reason to call what follows lost
+        gap = header - last - 1
         headers[path] = header
         if 0 < gap <= _GAP_MAX:
             self.counters["lost_messages"] += gap

@@ -20,8 +20,8 @@ from fieldlab.errors import ConfigError
 SERIAL = "01P00A000000000"
 
 
-def certificate(folder: Path, name: str) -> tuple[Path, Path, str]:
-    """Certificate, key and fingerprint; it ended years ago, as the clocks of devices have it."""
+def certificate(folder: Path, name: str, year: int = 2020) -> tuple[Path, Path, str]:
+    """Certificate, key and fingerprint; it ended years ago, as the clocks of devices have it, unless `year` is later."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, SERIAL)])
     made = (
@@ -31,7 +31,7 @@ def certificate(folder: Path, name: str) -> tuple[Path, Path, str]:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
-        .not_valid_after(dt.datetime(2020, 1, 2, tzinfo=dt.UTC))
+        .not_valid_after(dt.datetime(year, 1, 2, tzinfo=dt.UTC))
         .sign(key, hashes.SHA256())
     )
     file, secret = folder / f"{name}.pem", folder / f"{name}.key"
@@ -101,6 +101,18 @@ def test_a_pin_beside_an_authority_must_hold_too(
     running = run(broker, sink, wait=False, pinned_certificate=Path(pin), ca_file=file, server_name=SERIAL)
     wait_until(lambda: "expired" in running.source.status().error, what="the authority's rules hold, too")
     assert running.counter("connects") == 0
+
+
+def test_an_authority_and_a_serial_number_for_a_name_do_without_a_pin(
+    mosquitto: Any, run: Any, sink: Any, wait_until: Any, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    file, key, _ = certificate(tmp_path, "valid", 2090)
+    broker = mosquitto(listener=[f"certfile {file}", f"keyfile {key}"])
+    broker.url = broker.url.replace("mqtt://", "mqtts://")
+    assert run(broker, sink, ca_file=file, server_name=SERIAL).source.status().connected
+    nameless = run(broker, sink, wait=False, ca_file=file, client_id="other")
+    wait_until(lambda: "is not trusted" in nameless.source.status().error)
 
 
 @pytest.mark.parametrize(
