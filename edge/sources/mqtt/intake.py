@@ -14,7 +14,7 @@ from edge.sources.mqtt.client import PUBACK, PUBCOMP
 from edge.sources.mqtt.dialect import Dialect, Ignored
 from edge.sources.mqtt.digest import digests
 from edge.sources.mqtt.frames import DUP, QOS, RETAIN, Frames
-from edge.sources.mqtt.keeper import Rejected
+from edge.sources.mqtt.keeper import Keeper, Rejected
 from edge.sources.mqtt.rows import Rows
 from fieldlab.model import Batch
 from fieldlab.model.signal import TooManySignalsError
@@ -111,6 +111,7 @@ class Intake:
         self._dialect = dialect
         self._read_run: Any = getattr(dialect, "read_run", None)
         self._redelivers = redelivers
+        self._keeper = dialect if isinstance(dialect, Keeper) else Keeper()
         self._sure = Rows()
         self._unsure = Rows()
         self._warned: dict[str, int] = {}
@@ -222,6 +223,7 @@ class Intake:
             counters["retained"] += 1
         self._count += 1
         first, past = len(rows), rows.past_count
+        self._keeper.redelivered = head & DUP != 0
         try:
             added = self._dialect.read(topic, payload, arrival, rows, retained=head & RETAIN != 0, qos=qos)
         except Ignored as e:

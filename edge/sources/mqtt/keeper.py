@@ -22,7 +22,13 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Keeper:
-    """A dialect that remembers inherits this; each call comes from the source's thread, but see `checkpoint`."""
+    """A dialect that remembers inherits this; each call comes from the source's thread.
+
+    Attributes:
+        redelivered: whether the broker has sent the message that is read now before (DUP).
+    """
+
+    redelivered = False
 
     def checkpoint(self) -> Callable[[], None] | None:
         """How to put on disk what the messages since the last checkpoint changed; None if they changed nothing.

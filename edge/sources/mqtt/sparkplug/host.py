@@ -161,6 +161,9 @@ class HostDialect(Speaker, Keeper):
             return self._in_order(node, one, released)
         if one.mark in self._seen:
             return self._again(node, one)
+        branch = node.branches.get(one.name.device)
+        if branch is not None and branch.table is not None and self._was_committed(node, branch, one):
+            return self._once_more(node, branch, branch.table, one, released)
         if not node.trusted:
             self._want(node)
         self._hold(node, one, late=not node.trusted)
@@ -193,6 +196,29 @@ class HostDialect(Speaker, Keeper):
             return self._reader.read(branch, meant, one.body, one.arrival, self._sure(one.qos), birth=birth)
         return _gone(meant, self._death_time(one))
 
+    def _was_committed(self, node: Node, branch: Branch, one: One) -> bool:
+        """Whether an earlier process surely read this message: the broker sends again what it knew before a restart."""
+        told = one.body.time is not None and branch.born is not None
+        return self.redelivered and one.qos > 0 and node.birth_qos > 0 and told
+
+    def _once_more(self, node: Node, branch: Branch, table: Table, one: One, released: list[Reading]) -> list[Reading]:
+        """A message that came before this process, out of its turn now.
+
+        If it is older than the last birth, it was in the journal before that birth was kept; what it meant then is no
+        longer known. Else the birth explains it, and the journal knows whether it has it.
+        """
+        self._totals["repeated"] += 1
+        assert one.body.time is not None
+        assert branch.born is not None
+        if one.body.time < branch.born:
+            return []
+        if one.name.kind == "DBIRTH":
+            return self._device_birth(node, one, released)
+        if one.name.kind == "DDEATH":
+            return self._device_death(node, branch, one)
+        self._note(one, table)
+        return self._reader.read(branch, table, one.body, one.arrival, self._sure(one.qos), birth=False)
+
     def _node_birth(self, node: Node, one: One, released: list[Reading]) -> list[Reading]:
         table = Table.of(one.body)
         bdseq = _bdseq(one.body)
@@ -206,12 +232,12 @@ class HostDialect(Speaker, Keeper):
         self._totals["births"] += 1
         self._totals["retyped"] += 0 if older is None else table.retyped(older)
         proof, own.table = own.table, table
-        node.bdseq, node.birth_time, node.birth_qos = bdseq, one.body.time, one.qos
+        node.bdseq, node.birth_qos, own.born = bdseq, one.qos, one.body.time
         node.online = node.trusted = True
         node.expected = None if one.body.seq is None else (one.body.seq + 1) & 255
         self._rebirths.born(node.key)
         self._dirty[node.key] = None
-        released += self._settle_node(node, proof)
+        released += self._settle_node(node, one, proof)
         return self._reader.read(own, table, one.body, one.arrival, self._sure(one.qos), birth=True)
 
     def _device_birth(self, node: Node, one: One, released: list[Reading]) -> list[Reading]:
@@ -220,6 +246,7 @@ class HostDialect(Speaker, Keeper):
         self._totals["births"] += 1
         self._totals["retyped"] += 0 if branch.table is None else table.retyped(branch.table)
         proof, branch.table, branch.online = branch.table, table, True
+        branch.born = one.body.time
         self._dirty[node.key] = None
         self._note(one, table)
         for held in self._waiting.late(node, one.name.device):
@@ -280,10 +307,10 @@ class HostDialect(Speaker, Keeper):
                 self._reject(held.topic, held.payload, held.arrival, str(e))
         return found
 
-    def _settle_node(self, node: Node, proof: Table | None) -> list[Reading]:
+    def _settle_node(self, node: Node, one: One, proof: Table | None) -> list[Reading]:
         """What waited for this birth certificate of an edge node: is it proven, or disproved?"""
         found: list[Reading] = []
-        for held in self._waiting.before(node):
+        for held in self._waiting.before(node, one.body.time):
             device = parse(held.topic).device
             branch = node.branches.get(device)
             if device and branch is not None and branch.table is not None:
@@ -419,7 +446,7 @@ class HostDialect(Speaker, Keeper):
         nodes, held = self._memory.load()
         for record in nodes:
             node = self._nodes[record.group, record.node] = Node((record.group, record.node))
-            node.bdseq, node.birth_time, node.birth_qos = record.bdseq, record.birth_time, record.birth_qos
+            node.bdseq, node.birth_qos = record.bdseq, record.birth_qos
             node.online, node.trusted = record.online, record.trusted
             for each in record.branches:
                 try:
@@ -429,7 +456,8 @@ class HostDialect(Speaker, Keeper):
                 except (ValueError, Ignored, TooManySignalsError) as e:
                     _log.warning("sparkplug_machine_not_taken_up", node=record.node, device=each.device, reason=str(e))
                     continue
-                branch.online, branch.table = each.online, None if each.entries is None else Table(each.entries)
+                branch.online, branch.born = each.online, each.born
+                branch.table = None if each.entries is None else Table(each.entries)
         for each_held in held:
             told = parse(each_held.topic)
             node = self._nodes.setdefault((told.group, told.node), Node((told.group, told.node)))

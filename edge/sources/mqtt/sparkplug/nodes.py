@@ -41,6 +41,7 @@ class Branch:
         device: its name.
         place: its machine.
         table: its last birth certificate, as long as it can mean something.
+        born: ms, as its last birth certificate says, or None.
         online: whether it was born and did not die.
         signals: name of a signal → index, guarantee.
     """
@@ -49,6 +50,7 @@ class Branch:
         self.device = device
         self.place = place
         self.table: Table | None = None
+        self.born: int | None = None
         self.online = False
         self.signals: dict[str, tuple[int, Guarantee]] = {}
 
@@ -58,6 +60,7 @@ class BranchRecord(msgspec.Struct, array_like=True):
 
     device: str
     online: bool
+    born: int | None
     entries: list[Entry] | None
     signals: list[str]
 
@@ -68,7 +71,6 @@ class NodeRecord(msgspec.Struct, array_like=True):
     group: str
     node: str
     bdseq: int | None
-    birth_time: int | None
     birth_qos: int
     online: bool
     trusted: bool
@@ -81,7 +83,6 @@ class Node:
     Attributes:
         key: group and node.
         bdseq: of its last birth certificate: which of its sessions at the broker it belongs to.
-        birth_time: ms, or None.
         birth_qos: how its birth certificate came: with QoS 0, one may have been missed while we were away.
         online: whether it was born and did not die.
         trusted: whether the tables are surely those in force.
@@ -94,7 +95,6 @@ class Node:
     def __init__(self, key: tuple[str, str]) -> None:
         self.key = key
         self.bdseq: int | None = None
-        self.birth_time: int | None = None
         self.birth_qos = 0
         self.online = False
         self.trusted = False
@@ -105,10 +105,8 @@ class Node:
 
     def record(self) -> NodeRecord:
         """What is kept of it on disk."""
-        branches = [
-            BranchRecord(
-                b.device, b.online, None if b.table is None else list(b.table.entries.values()), list(b.signals)
-            )
-            for b in self.branches.values()
-        ]
-        return NodeRecord(*self.key, self.bdseq, self.birth_time, self.birth_qos, self.online, self.trusted, branches)
+        branches = []
+        for each in self.branches.values():
+            entries = None if each.table is None else list(each.table.entries.values())
+            branches.append(BranchRecord(each.device, each.online, each.born, entries, list(each.signals)))
+        return NodeRecord(*self.key, self.bdseq, self.birth_qos, self.online, self.trusted, branches)

@@ -94,9 +94,8 @@ class Waiting:
             node.early_since = self._clock() if node.early_since is not None else None
         return found
 
-    def before(self, node: Node) -> list[Held]:
-        """What an edge node said before its birth certificate; what came after it waits for its turn."""
-        born = node.birth_time
+    def before(self, node: Node, born: int | None) -> list[Held]:
+        """What an edge node said before it was born, `born` in ms; what it said after it waits for its turn."""
         found = []
         for held in node.held.values():
             if held.time is None or born is None or held.time < born:

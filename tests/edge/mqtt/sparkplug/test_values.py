@@ -143,7 +143,7 @@ def test_arrays_of_numbers(datatype: int, data: Any) -> None:
     code = ARRAYS[datatype]
     bits = 8 * struct.calcsize(code)
     if code in "fd":
-        numbers = st.floats(width=bits, allow_nan=False)
+        numbers = st.floats(width=32 if code == "f" else 64, allow_nan=False)
     else:
         low = -(2 ** (bits - 1)) if code.islower() else 0
         numbers = st.integers(low, low + 2**bits - 1)
