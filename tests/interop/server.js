@@ -116,6 +116,11 @@ const commands = {
       }, every);
     });
   },
+  // The same, at once.
+  produce({ names, rounds, type }) {
+    for (let round = 1; round <= rounds; round++) names.forEach((name, i) => put(name, { type, value: round + i / 1000, status: "Good" }, now()));
+    return { rounds };
+  },
   remove({ name }) {
     namespace.deleteNode(variables[name].nodeId);
     delete variables[name];
