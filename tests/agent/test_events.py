@@ -8,7 +8,7 @@ from typing import Any
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy between us and loopback
 LIMITS = {"lowLowLimit": 10, "lowLimit": 25, "highLimit": 75, "highHighLimit": 90}
-ROUNDS, EACH = 4, 50
+ROUNDS, EACH = 2, 50
 
 
 def test_events_are_in_each_store_once_and_on_the_board(

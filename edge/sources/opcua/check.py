@@ -13,6 +13,7 @@ from edge.sources.opcua.browse import read_limits, read_values
 from edge.sources.opcua.browse_paths import Wildcards, resolve_all
 from edge.sources.opcua.certificates import EXPIRY_WARN_DAYS, days_left
 from edge.sources.opcua.config import DeclaredSignal, OpcuaConfig, declared, sampling_of
+from edge.sources.opcua.event_check import check_events
 from edge.sources.opcua.link import Link, open_link, reason
 from edge.sources.opcua.nodes import NodeAddress
 from edge.sources.opcua.security import read_user
@@ -190,7 +191,7 @@ async def _rates(link: Link, config: OpcuaConfig, context: SourceContext) -> lis
     for handle, why in feed.missing.items():
         subject = f"{context.name} {known[handle].key.short}"
         lines.append(CheckLine(level="fail", subject=subject, text=f"cannot be subscribed: {why}"))
-    return lines
+    return [*lines, *await check_events(link, config, context, feed.id)]
 
 
 async def _signals(link: Link, config: OpcuaConfig, context: SourceContext) -> list[CheckLine]:

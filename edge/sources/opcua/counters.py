@@ -32,6 +32,7 @@ class Counters(msgspec.Struct):
         event_fields_bad: fields of events that hold something else than they should; they are empty.
         event_times_replaced: events without a usable time of their own.
         event_queue_overflows: times that the server's queue of events was full: events are lost.
+        event_queues_full: times that as many events came at once as the queue holds: earlier ones may be lost.
         condition_refreshes: whole rounds in which the server told the conditions that it retains.
         conditions_ended: conditions that ended while nobody listened.
     """
@@ -61,5 +62,6 @@ class Counters(msgspec.Struct):
     event_fields_bad: int = 0
     event_times_replaced: int = 0
     event_queue_overflows: int = 0
+    event_queues_full: int = 0
     condition_refreshes: int = 0
     conditions_ended: int = 0

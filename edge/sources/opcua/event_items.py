@@ -4,7 +4,8 @@ They share the subscription of the signals: one sequence of notifications, one a
 one thing to resume or to transfer. An event that the server held while nobody listened comes the same way as a value.
 """
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 import structlog
 from asyncua import ua
@@ -14,7 +15,6 @@ from asyncua.ua.attribute_ids import AttributeIds
 from edge.sources.opcua.browse_paths import resolve_all
 from edge.sources.opcua.config import OpcuaConfig
 from edge.sources.opcua.event_fields import BASE, FIELDS, event_filter
-from edge.sources.opcua.events import EventReceiver
 from edge.sources.opcua.held import Held
 from edge.sources.opcua.link import Link
 from edge.sources.opcua.nodes import NodeAddress
@@ -27,6 +27,18 @@ _CONDITION_REFRESH: Final = ua.NodeId(ua.Int32(3875))
 _ATTEMPTS: Final = ((FIELDS, True), (FIELDS, False), (BASE, True), (BASE, False))
 
 
+class Asking(Protocol):
+    """Who asks for events; see `EventReceiver`."""
+
+    namespaces: Sequence[str]
+    wanted: list[list[ua.NodeId] | str]
+    queues: dict[int, int]
+
+    def lost(self) -> None:
+        """The state of the conditions is not known: to be asked for again."""
+        ...
+
+
 class EventItems:
     """The event items of one session.
 
@@ -36,7 +48,7 @@ class EventItems:
         refreshable: whether the server knows ConditionRefresh; None if it was not asked yet.
     """
 
-    def __init__(self, link: Link, config: OpcuaConfig, receiver: EventReceiver) -> None:
+    def __init__(self, link: Link, config: OpcuaConfig, receiver: Asking) -> None:
         self._link = link
         self._config = config
         self._receiver = receiver

@@ -1,6 +1,7 @@
 """Events, alarms and conditions of one server: from an EventNotificationList to rows of the measurement `event`."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
@@ -105,6 +106,7 @@ class EventReceiver:
         """
         waiting: list[Future[None]] = []
         rows: list[Seen] = []
+        self._look_for_full_queues(events)
         for event in events:
             if event.handle >= len(self._tables):
                 self._counters.unknown_events += 1
@@ -130,6 +132,23 @@ class EventReceiver:
         """Note what the journal has by now."""
         self._writer.close()
 
+    def _look_for_full_queues(self, events: Sequence[EventFields]) -> None:
+        """As many events at once as a queue holds: what was before them may be lost, and not every server says so."""
+        for handle, count in Counter(event.handle for event in events).items():
+            if handle < len(self._tables) and count >= self.queues.get(handle, self._tables[handle].queue):
+                self._counters.event_queues_full += 1
+                self._lost_events(handle, "the server's queue came full: events before them may be lost")
+
+    def _lost_events(self, handle: int, what: str) -> None:
+        log.error(
+            "opcua_events_lost",
+            source=self._name,
+            url=self._url,
+            node=self._tables[handle].node,
+            what=f"{what}; make `queue` larger. The state of conditions is asked for again",
+        )
+        self.lost()
+
     def _control(self, kind: int, handle: int, values: Mapping[str, Any], arrival: int) -> "list[Future[None]]":
         """What tells about the stream itself: OPC 10000-9, 5.11, and OPC 10000-5, 6.4.34."""
         if kind == _REFRESH_START:
@@ -138,14 +157,7 @@ class EventReceiver:
             self._wants_refresh = True
         elif kind == _OVERFLOW:
             self._counters.event_queue_overflows += 1
-            log.error(
-                "opcua_events_lost",
-                source=self._name,
-                url=self._url,
-                node=self._tables[handle].node,
-                what="the server's queue was full; make `queue` larger. The state of conditions is asked for again",
-            )
-            self.lost()
+            self._lost_events(handle, "the server says that its queue was full")
         elif (refresh := self._refreshes.pop(handle, None)) is not None:
             self._counters.condition_refreshes += 1
             if not refresh.whole or len(refresh.named) + 2 >= self.queues.get(handle, self._tables[handle].queue):

@@ -68,3 +68,15 @@ def test_a_dead_server(table: Any, context: Any, free_port: Any) -> None:
     (line,) = run(table(Dead, ["a"]), context)
     assert line.level == "fail"
     assert "is the server running" in line.text
+
+
+def test_events_are_asked_for(shared: Any, table: Any, context: Any) -> None:
+    server = shared({"a": {"type": "Double", "value": 1}})
+    tables = [{}, {"node": "nsu=urn:fieldlab:interop;s=none", "machine": "m2"}, {"types": ["None"], "machine": "m3"}]
+    lines = {line.subject: line for line in run(table(server, ["a"], events=tables), context)}
+    good = lines["opcua-0 cnc-07 events"]
+    assert (good.level, good.data["condition_refresh"], good.data["queue"]) == ("ok", True, 1000)
+    assert good.data["event_types"] > 50
+    assert lines["opcua-0 m2 events"].level == lines["opcua-0 m3 events"].level == "fail"
+    assert "BadNodeIdUnknown" in lines["opcua-0 m2 events"].text
+    assert "no event type None" in lines["opcua-0 m3 events"].text

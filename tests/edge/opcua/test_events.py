@@ -1,12 +1,18 @@
 """Events, alarms and conditions of a server that we did not write (node-opcua) become rows, each once."""
 
-from collections import Counter
+from collections import Counter as Count
 from typing import Any
 
 import pytest
+from asyncua import ua
 
+from edge.sources.opcua.counters import Counters
+from edge.sources.opcua.event_fields import FIELDS, EventFields, Ticks
+from edge.sources.opcua.event_types import EventTypes
+from edge.sources.opcua.events import EventReceiver
 from fieldlab.model import MachineEvent
 
+REFRESH_START, REFRESH_END, OVERFLOW = 2787, 2788, 3035
 LIMITS = {"lowLowLimit": 10, "lowLimit": 25, "highLimit": 75, "highHighLimit": 90}
 
 
@@ -192,7 +198,7 @@ def test_a_burst_of_events_at_one_time_is_there_once_each(
     found = rows(sink)
     assert sorted(int(row.message.split()[-1]) for row in found) == list(range(1000))
     assert len({row.time for row in found}) == 1000, "each has a time of its own"
-    assert max(Counter(row.time // 10**6 for row in found).values()) > 1, "the server raised several at one time"
+    assert max(Count(row.time // 10**6 for row in found).values()) > 1, "the server raised several at one time"
     assert {(row.source, row.severity, row.condition) for row in found} == {("Ram", 300, "")}
 
 
@@ -264,3 +270,47 @@ def test_a_type_that_is_not_there_is_missing(
     source = run_source(events(plant, types=["NoSuchType"]), sink)
     wait_until(lambda: source.status.missing)
     assert "NoSuchType" in source.status.missing["cnc-07 events"]
+
+
+def test_a_queue_that_is_too_short_is_counted(
+    plant: Plant, sink: Any, events: Any, run_source: Any, wait_until: Any
+) -> None:
+    source = run_source(events(plant, queue=100), sink)
+    wait_until(lambda: ready(source))
+    plant.server.ask("raise", name="press", message=f"{sink.prefix}flood", severity=300, count=1000)
+    wait_until(lambda: rows(sink), what="what the queue held")
+    assert len(rows(sink)) <= 100
+    assert source.status.counters["event_queues_full"] >= 1, "node-opcua itself says nothing of it"
+
+
+def test_loss_that_the_server_tells_of_is_counted_and_ends_no_condition(
+    plant: Plant, sink: Any, context: Any, events: Any, wait_until: Any
+) -> None:
+    """node-opcua never sends EventQueueOverflowEventType, so a receiver is given the events."""
+    counters = Counters()
+    receiver = EventReceiver(events(plant, queue=50), context, sink, counters)
+    receiver.new_session(EventTypes(), ["http://opcfoundation.org/UA/"])
+    assert receiver.take_wish()
+
+    def event(kind: int, **more: Any) -> EventFields:
+        known = {"event_type": ua.NodeId(kind), "event_id": b"\x01", "time": Ticks(134_083_616_000_000_000)} | more
+        return EventFields(0, tuple(known.get(field.name) for field in FIELDS))
+
+    def give(*some: EventFields) -> None:
+        kept = receiver.receive(some, 1)
+        if kept is not None:
+            kept.result(10)
+
+    hot = event(9341, condition_id=ua.NodeId("hot", 0), retain=True, active=True)
+    give(hot)
+    give(event(REFRESH_START), event(OVERFLOW), event(REFRESH_END))
+    assert (counters.event_queue_overflows, counters.conditions_ended) == (1, 0), "nobody knows what fell out"
+    receiver.wish()
+    assert receiver.take_wish()
+    give(event(REFRESH_START), hot, event(REFRESH_END))
+    assert counters.conditions_ended == 0
+    give(event(REFRESH_START), event(REFRESH_END))
+    assert counters.conditions_ended == 1
+    assert [r.retain for r in sink.rows] == [True, False]
+    assert counters.events_known == 1
+    receiver.close()
