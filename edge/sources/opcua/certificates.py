@@ -29,6 +29,7 @@ log = structlog.get_logger()
 VALID_YEARS: Final = 5
 EXPIRY_WARN_DAYS: Final = 30
 _REJECTED_KEPT: Final = 20
+_CLOCK_SLACK: Final = dt.timedelta(days=1)
 _TRY_RENEWED_AGAIN: Final = 3600.0  # s
 _refused_renewed: dict[tuple[str, str], float] = {}  # (fingerprint, url) → when a server refused it, monotonic
 
@@ -191,6 +192,39 @@ def trust(folder: Path, fingerprint: str) -> Pin:
 def days_left(certificate: x509.Certificate) -> int:
     """Whole days until a certificate ends; negative if it has."""
     return (certificate.not_valid_after_utc - dt.datetime.now(dt.UTC)).days
+
+
+def check_time(url: str, certificate: x509.Certificate, own: Identity) -> None:
+    """See that both certificates are valid already, by the clock of this machine.
+
+    One that has ended is used on: the server decides about ours, and of the server's the finding says that it ended.
+
+    Raises:
+        SecurityRefusedError: if not: the clock, or whoever made the certificate, is wrong.
+    """
+    now = dt.datetime.now(dt.UTC)
+    for whose, one in (
+        ("the certificate of the server", certificate),
+        (f"this agent's certificate {own.file}", own.certificate),
+    ):
+        begins = one.not_valid_before_utc
+        if now < begins - _CLOCK_SLACK:
+            raise SecurityRefusedError(
+                f"{url}: {whose} is valid from {begins.isoformat()} on, and the clock of this machine says "
+                f"{now.isoformat(timespec='seconds')}: set the clock (NTP), or have the certificate made anew"
+            )
+
+
+def about_time(own: Identity) -> str:
+    """What to say when a server refuses our certificate for its time."""
+    begins, ends = own.certificate.not_valid_before_utc, own.certificate.not_valid_after_utc
+    now = dt.datetime.now(dt.UTC)
+    if now > ends:
+        return f"this agent's certificate {own.file} expired on {ends.date().isoformat()}: run fieldlab certs renew"
+    return (
+        f"the server takes this agent's certificate {own.file} for out of date; valid from {begins.isoformat()} to "
+        f"{ends.isoformat()}, and here it is {now.isoformat(timespec='seconds')}: compare the clocks of both machines"
+    )
 
 
 def save_pin(file: Path, new: Pin, pin: Pin | None) -> None:

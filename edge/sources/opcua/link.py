@@ -79,15 +79,6 @@ class Link:
         self.identity = identity
         self._renewal = asyncio.create_task(self._renew())
 
-    def days(self) -> dict[str, int]:
-        """Days left of our certificate and the server's, as counters."""
-        found = {}
-        if self.identity is not None:
-            found["certificate_days"] = certificates.days_left(self.identity.certificate)
-        if self.server_certificate is not None:
-            found["server_certificate_days"] = certificates.days_left(self.server_certificate)
-        return found
-
     async def _renew(self) -> None:
         try:
             while True:
@@ -165,6 +156,7 @@ async def open_link(
             config.url, der, pinned, folder, listed=config.trust == "listed", security=choice.text
         )
         certificate = x509.load_der_x509_certificate(der)
+        certificates.check_time(config.url, certificate, identity)
         client.application_uri = identity.uri
         _secure(client, choice, identity, certificate)
     if config.username:
@@ -238,6 +230,10 @@ async def _open_channel(client: Client, url: str, identity: certificates.Identit
     except (AssertionError, uaerrors.UaError, ConnectionError) as e:  # asyncua asserts when the answer is a fault
         if identity is None:
             raise ConnectionError(f"{url} refused the channel: {e or type(e).__name__}") from e
+        if isinstance(e, uaerrors.BadCertificateTimeInvalid) or certificates.days_left(identity.certificate) < 0:
+            raise certificates.SecurityRefusedError(
+                f"{url} refused the secure channel: {certificates.about_time(identity)}"
+            ) from e
         raise certificates.SecurityRefusedError(
             f"{url} refused the secure channel, most likely because it does not trust this agent: trust "
             f"{identity.file} (SHA-256 {identity.fingerprint}) at the server"

@@ -24,6 +24,7 @@ from edge.sources.opcua.browse_paths import Wildcards, resolve_all
 from edge.sources.opcua.commands import execute
 from edge.sources.opcua.config import OpcuaConfig, declared, sampling_of
 from edge.sources.opcua.counters import Counters
+from edge.sources.opcua.expiry import Expiry
 from edge.sources.opcua.gaps import GapKeeper
 from edge.sources.opcua.link import Link, open_link, reason
 from edge.sources.opcua.nodes import NodeAddress
@@ -69,14 +70,14 @@ class PollingSource:
         self._gone: set[int] = set()
         self._connected = self._was_connected = False
         self._error = "not connected yet"
-        self._days: dict[str, int] = {}
+        self._expiry = Expiry(self._config, context, sink)
         self._reads = self._late = self._unchanged = 0
 
     def status(self) -> SourceStatus:
         """How it is doing; safe to call from any thread."""
         counters = dict(msgspec.structs.asdict(self._counters))
         counters |= {"reads": self._reads, "polls_late": self._late, "unchanged": self._unchanged}
-        counters |= self._days
+        counters |= self._expiry.days
         counters |= {"series_refused": self._signals.refused, "pending": len(self._waiting)}
         return SourceStatus(
             name=self.name,
@@ -122,7 +123,7 @@ class PollingSource:
             await self._find(link, list(range(len(self._declared))))
             self._counters.reconnects += self._was_connected
             self._connected = self._was_connected = True
-            self._days = link.days()
+            self._expiry.look(link.identity)
             self._error = ""
             log.info("opcua_polling", source=self.name, url=self._config.url, signals=len(self._nodes))
             await self._receiver.typed.learn_states(link.session)
@@ -245,6 +246,7 @@ class PollingSource:
 
     def _lost(self, error: BaseException | None) -> None:
         """Say what is wrong; at the loss of a connection give each signal one status, and no value."""
+        self._expiry.look()  # it may be what is wrong
         if isinstance(error, FieldlabError):
             words = str(error)
         elif isinstance(error, uaerrors.UaError | OSError | TimeoutError):

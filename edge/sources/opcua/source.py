@@ -20,6 +20,7 @@ from edge.sources.opcua.decode import UndecodableError, decode
 from edge.sources.opcua.event_items import EventItems
 from edge.sources.opcua.event_types import read_event_types
 from edge.sources.opcua.events import EventReceiver
+from edge.sources.opcua.expiry import Expiry
 from edge.sources.opcua.gaps import GapKeeper
 from edge.sources.opcua.held import Held, digest_of, held_path, read_held, save_held
 from edge.sources.opcua.link import Link, NotResumedError, gone, open_link, reason
@@ -37,6 +38,10 @@ log = structlog.get_logger()
 _CLOSE_WITHIN: Final = 2.0
 _VAIN: Final = 2  # a session that could be resumed and yet gives nothing is worth no third try
 _SILENT: Final = 3  # keep-alive intervals without a word
+
+
+class CertificateRenewedError(FieldlabError):
+    """There is a new certificate to be shown to the server."""
 
 
 class SilentServerError(Exception):
@@ -74,7 +79,7 @@ class OpcuaSource:
         self._error = "not connected yet"
         self._missing: dict[str, str] = {}
         self._started = ""
-        self._days: dict[str, int] = {}
+        self._expiry = Expiry(self._config, context, sink)
         self._vain = 0  # connections since one was up that tried to go on
         self._next_look = 0.0
         self._too_many = 0  # of sessions that are over
@@ -93,7 +98,7 @@ class OpcuaSource:
         if self._clock_offset is not None:
             counters["clock_offset_ms"] = round(self._clock_offset * 1000)
         counters["too_many_publish_requests"] = self._too_many + (link.session.too_many if link is not None else 0)
-        counters |= self._days
+        counters |= self._expiry.days
         if feed is not None:
             counters["queues_revised"] = feed.revised_queues
             counters["sampling_revised"] = feed.revised_sampling
@@ -272,6 +277,7 @@ class OpcuaSource:
         await typed.learn_states(link.session)
         while True:
             await gone(link, tick)
+            self._look_at_certificates(link)
             if typed.unknown:
                 await typed.look_up(link.session)
             now = time.monotonic()
@@ -309,6 +315,16 @@ class OpcuaSource:
         self._note_missing(feed)
         self._hold(link, feed)
 
+    def _look_at_certificates(self, link: Link) -> None:
+        """Say what ends soon.
+
+        Raises:
+            CertificateRenewedError: if there is a new certificate that this server has not seen: connect with it.
+        """
+        self._expiry.look(link.identity)
+        if self._expiry.renewed(link.identity):
+            raise CertificateRenewedError(f"{self._config.url}: connecting with the renewed certificate")
+
     async def _look_for_stale(self, link: Link, feed: Feed) -> None:
         """Read the items that are silent; make those anew of which the server has another value than we do."""
         config, fresh = self._config, self._receiver.freshness
@@ -339,7 +355,7 @@ class OpcuaSource:
     def _up(self, link: Link, feed: Feed) -> None:
         self._counters.reconnects += self._was_connected
         self._connected = self._was_connected = True
-        self._days = link.days()
+        self._expiry.look(link.identity)
         self._error = ""
         log.info(
             "opcua_connected",
@@ -371,6 +387,7 @@ class OpcuaSource:
 
     def _lost(self, error: BaseException | None) -> None:
         """Say what is wrong; at the loss of a connection give each signal one status, and no value."""
+        self._expiry.look()  # it may be what is wrong
         if error is None:
             words = f"{self._config.url}: the session ended"
         elif isinstance(error, SilentServerError | SubscriptionLostError | FieldlabError):
