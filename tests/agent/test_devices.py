@@ -147,6 +147,34 @@ def test_octoprint(mosquitto: Any, sampled: Any, play: Any, wait_until: Any) -> 
     assert made.status()["sources"][0]["counters"]["ignored"] == 1
 
 
+def test_a_print_goes_on_over_a_killed_agent(mosquitto: Any, sampled: Any, play: Any, wait_until: Any) -> None:
+    broker = mosquitto()
+    made = sampled("octoprint", broker)
+    o = play(broker)
+    at = int(time.time()) + 1
+
+    def heat(second: int) -> None:
+        o.say("octoPrint/temperature/tool0", {"actual": 210.0 + second, "target": 210.0, "_timestamp": at + second})
+
+    o.say("octoPrint/event/PrintStarted", {"name": "cap.gcode", "path": "cap.gcode", "_timestamp": at})
+    for second in range(10):
+        heat(second)
+    wait_until(lambda: made.ledger()["stored"] == 24)
+    made.kill()
+    for second in range(10, 20):
+        heat(second)
+    o.say("octoPrint/progress/printing", {"path": "cap.gcode", "progress": 50, "_timestamp": at + 20})
+    made.start()
+    o.say("octoPrint/event/PrintDone", {"name": "cap.gcode", "path": "cap.gcode", "time": 21.0, "_timestamp": at + 21})
+    o.say("octoPrint/temperature/bed", {"actual": 60.0, "target": None, "_timestamp": at + 40})
+    (verdict,) = judged(made, lambda: None, wait_until)
+    assert (verdict["start"], verdict["time"]) == (at * 10**9, (at + 21) * 10**9)
+    assert verdict["verdict"] == "suspect", "its start was the first that was ever heard"
+    assert [each for each in values(made, "drachten/prototypes/printers/prusa-1/nozzle") if each is not None] == [
+        210.0 + second for second in range(20)
+    ]
+
+
 def test_moonraker(mosquitto: Any, sampled: Any, play: Any, wait_until: Any) -> None:
     broker = mosquitto()
     made = sampled("moonraker", broker)

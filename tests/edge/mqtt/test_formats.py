@@ -1,5 +1,6 @@
 """The registry of formats: what is not configured is not imported, and every format's folder keeps its word."""
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import edge.sources.mqtt
 from edge.config import load
 from edge.sources.base import SourceContext
+from edge.sources.mqtt.check import check
 from edge.sources.mqtt.config import MqttConfig, filters_of, validate
 from edge.sources.mqtt.formats import known_formats, load_format
 from fieldlab.errors import ConfigError
@@ -89,6 +91,17 @@ def test_keys_that_make_no_sense(context: SourceContext, name: str, keys: dict[s
         validate(MqttConfig(url="mqtt://host", format=name, **table), context)
     assert caught.value.key == key
     assert words in str(caught.value)
+
+
+def test_check_shows_what_a_device_says(mosquitto: Any, configure: Any, publisher: Any, context: SourceContext) -> None:
+    broker = mosquitto()
+    temperature = '{"actual": 210.5, "target": 210.0, "_timestamp": 1795000000}'
+    publisher(broker).send("octoPrint/temperature/tool0", temperature, retain=True)
+    config = configure(broker, format="octoprint", machine="prusa-1")
+    lines = asyncio.run(check(config, context, seconds=0.3))
+    assert [line.subject for line in lines if line.level == "fail"] == []
+    (rate,) = (line for line in lines if "heard" in line.data)
+    assert rate.data["heard"] == ["prusa-1/nozzle", "prusa-1/nozzle_target"]
 
 
 def test_a_format_that_is_none() -> None:

@@ -10,7 +10,7 @@ from edge.sources.mqtt.device import Device, DeviceDialect, Quantity, Reading
 from edge.sources.mqtt.dialect import Ignored
 from edge.sources.mqtt.moonraker.objects import POSITION, known
 from edge.sources.mqtt.payload import PayloadError
-from edge.sources.mqtt.printers import ERROR, FILE, JOB, STATE, STATE_TEXT, job_of, state_number
+from edge.sources.mqtt.printers import ERROR, FILE, JOB, RUNNING, STATE, STATE_TEXT, job_of, state_number
 from edge.sources.mqtt.scalars import document_of, table, time_of
 
 _PRINT: Final = {  # print_stats.state → state
@@ -100,8 +100,10 @@ class MoonrakerDialect(DeviceDialect):
         if "state" in stats or "state" in host:
             found.append(Reading(STATE, state_number(state), time, code))
             found.append(Reading(STATE_TEXT, memory.get("print", memory.get("host", "")), time, code))
+        if state in RUNNING and not memory.get("file"):
+            return  # we came in the middle of a print
         job = job_of(memory.get("file"), state)
-        if (job, code) != memory.get("job") and not (job == "" and "file" not in memory):
+        if (job, code) != memory.get("job"):
             memory["job"] = (job, code)
             found.append(Reading(JOB, job, time, code))
 

@@ -41,7 +41,7 @@ NUMBERS: Final[tuple[tuple[tuple[Path, ...], Quantity], ...]] = (  # where it ma
     ((("batteryState", "batteryVoltage"), ("powerSupply", "batteryVoltage")), Quantity("battery_voltage", "V")),
     ((("batteryState", "batteryCurrent"), ("powerSupply", "batteryCurrent")), Quantity("battery_current", "A")),
     ((("batteryState", "batteryHealth"), ("powerSupply", "batteryHealth")), Quantity("battery_health", "%")),
-    ((("batteryState", "reach"), ("powerSupply", "range")), Quantity("reach", "m")),
+    ((("batteryState", "reach"),), Quantity("reach", "m")),
     ((("batteryState", "charging"), ("powerSupply", "charging")), Quantity("charging", "", "state", _YES_NO)),
     ((("driving",),), Quantity("driving", "", "state", _YES_NO)),
     ((("paused",),), Quantity("paused", "", "state", _YES_NO)),

@@ -21,7 +21,7 @@ SERIAL = "01P00A000000000"
 
 
 def certificate(folder: Path, name: str, year: int = 2020) -> tuple[Path, Path, str]:
-    """Certificate, key and fingerprint; it ended years ago, as the clocks of devices have it, unless `year` is later."""
+    """Certificate, key and fingerprint; it ended years ago, as devices have it, unless `year` is later."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, SERIAL)])
     made = (

@@ -101,6 +101,12 @@ def test_a_print_in_parts_that_changed(ear: Any) -> None:
     assert done == {"elapsed": 5012.5, "state": 5.0, "state_text": "complete", "job": ""}
 
 
+def test_in_the_middle_of_a_print_its_end_is_told(ear: Any) -> None:
+    m = ear("moonraker")
+    assert m.values(*whole(print_stats={"state": "printing"})) == {"state": 3.0, "state_text": "printing"}
+    assert m.values(*whole(print_stats={"state": "complete"}))["job"] == ""
+
+
 def test_split_topics_and_a_name_with_a_space(ear: Any) -> None:
     m = ear("moonraker")
     assert m.values(*part("heater_bed", "temperature", 24.0)) == {"bed": 24.0}
