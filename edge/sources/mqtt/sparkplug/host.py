@@ -211,6 +211,7 @@ class HostDialect(Speaker, Keeper):
         assert one.body.time is not None
         assert branch.born is not None
         if one.body.time < branch.born:
+            self._note(one, ())
             return []
         if one.name.kind == "DBIRTH":
             return self._device_birth(node, one, released)

@@ -129,9 +129,12 @@ class Host:
         self.dialect.connected(present=present)
         return [m.topic for m in (*self.dialect.greetings(present=present), *self.dialect.drain())]
 
-    def __call__(self, message: tuple[str, bytes], *, qos: int = 1, retained: bool = False) -> Any:
+    def __call__(
+        self, message: tuple[str, bytes], *, qos: int = 1, retained: bool = False, redelivered: bool = False
+    ) -> Any:
         """Read one message: [(machine/signal, value, status)], or the reason why it is ignored."""
         rows = Rows()
+        self.dialect.redelivered = redelivered
         try:
             self.dialect.read(message[0].encode(), message[1], time.time_ns(), rows, retained=retained, qos=qos)
         except Ignored as e:

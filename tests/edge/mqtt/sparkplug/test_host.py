@@ -226,6 +226,27 @@ def test_a_birth_of_qos_0_may_have_been_missed(host: Any, edge_node: Any) -> Non
     assert sorted(values(h(n.nbirth(n.metric("a", 3.0, alias=1)), qos=0))) == [2.0, 3.0]
 
 
+def test_what_an_earlier_process_read_comes_again(host: Any, edge_node: Any) -> None:
+    h, n = host(), edge_node()
+    h(n.nbirth(n.metric("a", 0.0, alias=1)))
+    old = [n.send("NDATA", n.metric(None, float(i), alias=1)) for i in range(3)]
+    birth = n.nbirth(n.metric("b", 10.0, alias=1), bdseq=1)
+    new = [n.send("NDATA", n.metric(None, 20.0 + i, alias=1)) for i in range(4)]
+    for each in (*old, birth, *new):
+        h(each)
+    h.save()
+
+    later = host()
+    assert later(new[3]) == [("n/b", 23.0, 0)]
+    for again in (True, False):  # a broker that crashed may have forgotten that it sent them before
+        for each in old:
+            assert later(each, redelivered=again) == [], "it was on disk before the birth that followed it"
+        for i in (0, 1, 2):
+            assert values(later(new[i], redelivered=again)) == [20.0 + i]
+    assert later(n.send("NDATA", n.metric(None, 30.0, alias=1))) == [("n/b", 30.0, 0)], "the sequence goes on"
+    assert later.count("held") == 0
+
+
 def test_what_waits_survives(host: Any, edge_node: Any) -> None:
     h, n = host(), edge_node()
     h(n.nbirth(n.metric("a", 0.0, alias=1)))
