@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 import edge.sources.opcua.decode as decode_module
 import edge.sources.opcua.grouped as grouped_module
+import edge.sources.opcua.remembered as remembered_module
 from edge.sources.opcua.columns import SCALAR
 from edge.sources.opcua.decode import UndecodableError
+from edge.sources.opcua.remembered import Memory
 
 ARRIVAL = 1_795_000_000_000_000_000
 DAY = 24 * 3600 * 10**9
@@ -205,6 +207,22 @@ def eager(monkeypatch: Any) -> None:
     """The paths of numpy also where they do not pay."""
     monkeypatch.setattr(decode_module, "_SMALL", 0)
     monkeypatch.setattr(grouped_module, "_LEAST", 1)
+    monkeypatch.setattr(remembered_module, "_LEAST", 1)
+
+
+@pytest.fixture
+def remembered(monkeypatch: Any) -> list[bool]:
+    """For each notification that was tried with a remembered layout, whether it was read with it."""
+    tries: list[bool] = []
+    read = remembered_module.read_remembered
+
+    def watched(*arguments: Any) -> Any:
+        found = read(*arguments)
+        tries.append(found is not None)
+        return found
+
+    monkeypatch.setattr(decode_module, "read_remembered", watched)
+    return tries
 
 
 @pytest.mark.usefixtures("eager")
@@ -217,6 +235,103 @@ def test_any_mixture_agrees_with_asyncua(items: Any) -> None:
     assert rows_of(fast) == rows_of(slow)
     if items:
         assert (fast.unkept, fast.times_replaced, fast.empty) == (slow.unkept, slow.times_replaced, slow.empty)
+
+
+SCALARS = [*INTEGERS, *(getattr(ua.VariantType, n) for n in ("Boolean", "Double", "Float", "String", "DateTime"))]
+PAST = st.datetimes(dt.datetime(1990, 1, 1), dt.datetime(2026, 11, 1), timezones=st.just(UTC))  # noqa: DTZ001  same
+
+
+@st.composite
+def usual_values(draw: Any, kind: Any) -> Any:
+    """One value with a source time; a Bad one may have none."""
+    status = draw(st.sampled_from([None, None, 0x40900000, 0x808C0000, 0x480, 0x80310000]))
+    nothing = status is not None and status & BAD and draw(st.booleans())
+    return ua.DataValue(
+        Value=ua.Variant(None) if nothing else ua.Variant(draw(VALUES[kind]), kind),
+        StatusCode=None if status is None else ua.StatusCode(ua.UInt32(status)),
+        SourceTimestamp=draw(PAST),
+        ServerTimestamp=draw(st.none() | PAST),
+    )
+
+
+@st.composite
+def sequences(draw: Any) -> Any:
+    """The items of notifications of one subscription: mostly of the same types in the same order, but not always."""
+    kinds = draw(st.lists(st.sampled_from(SCALARS), min_size=1, max_size=8))
+    found = []
+    for _ in range(draw(st.integers(3, 6))):
+        change = draw(st.sampled_from(["", "", "", "", "types", "order", "fewer", "any"]))
+        if change == "types":
+            kinds = [*kinds[:-1], draw(st.sampled_from(SCALARS))]
+        elif change == "order":
+            kinds = draw(st.permutations(kinds))
+        elif change == "fewer" and len(kinds) > 1:
+            kinds = kinds[1:]
+        items = [(draw(st.integers(0, 2**32 - 1)), draw(usual_values(kind))) for kind in kinds]
+        if change == "any":
+            items.append((1, draw(data_values())))
+        found.append(items)
+    return found
+
+
+@pytest.mark.usefixtures("eager")
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sequences())
+def test_what_is_remembered_of_earlier_notifications_changes_no_value(sequence: Any) -> None:
+    memory = Memory()
+    for items in sequence:
+        body = body_of(items)
+        fast, slow = decode(body, ARRIVAL, memory=memory).columns, decode(body, ARRIVAL, fast=False).columns
+        same(rows_of(fast), expected(body))
+        assert rows_of(fast) == rows_of(slow)
+        assert (fast.unkept, fast.times_replaced, fast.empty) == (slow.unkept, slow.times_replaced, slow.empty)
+        dtypes = [column.dtype for column in (fast.batch.signal, fast.batch.time, fast.batch.value, fast.batch.status)]
+        assert dtypes == [np.uint32, np.int64, np.float64, np.uint32]
+
+
+def usual_body(tick: int, kinds: Any = (11, 6, 12, 1, 10, 11), count: int = 60, *, bare: bool = True) -> Any:
+    """Items of the usual kinds; with `tick` move the Bad ones, those that are sent without a value, and the texts."""
+    values = {
+        11: 1.5 + tick,
+        6: -tick,
+        8: 7 - tick,
+        12: "ä" * (tick % 5),
+        1: tick % 2 == 0,
+        10: 0.5,
+        13: dt.datetime(2026, 2, 3, tzinfo=UTC),
+    }
+    items = []
+    for handle in range(count):
+        kind = kinds[handle % len(kinds)]
+        bad = (handle * 7 + tick) % 10 == 0
+        items.append(
+            (
+                handle + 3,
+                ua.DataValue(
+                    ua.Variant(None)
+                    if bad and bare and tick % 3 == 2
+                    else ua.Variant(values[kind], ua.VariantType(kind)),
+                    ua.StatusCode(ua.UInt32(0x808C0000)) if bad else None,
+                    SourceTimestamp=ua.DateTime(2026, 1, 1, tzinfo=UTC),
+                    ServerTimestamp=ua.DateTime(2026, 1, 2, tzinfo=UTC) if handle % 4 else None,
+                ),
+            )
+        )
+    return body_of(items)
+
+
+def test_a_layout_is_remembered_when_it_came_twice(remembered: Any) -> None:
+    memory = Memory()
+    for tick in range(6):
+        body = usual_body(tick, bare=False)
+        same(rows_of(decode(body, ARRIVAL, memory=memory).columns), expected(body))
+    assert remembered == [True] * 4, "although statuses, texts and lengths changed"
+    for kinds in [(11, 6, 12, 1, 10, 6), (11, 6, 12), (6, 11, 12, 1, 10, 11)]:
+        remembered.clear()
+        for tick in range(3):
+            body = usual_body(tick, kinds, bare=False)
+            same(rows_of(decode(body, ARRIVAL, memory=memory).columns), expected(body))
+        assert remembered == [False, False, True], "a new layout takes its place"
 
 
 @st.composite
@@ -354,9 +469,9 @@ def test_nested_diagnostics_and_variants_do_not_exhaust_the_stack() -> None:
         decode(uniform_body(1).replace(b"\x0b" + struct.pack("<d", 0.0), variants), ARRIVAL)
 
 
-def outcome(body: Any, fast: Any) -> Any:
+def outcome(body: Any, fast: Any, memory: Any = None) -> Any:
     try:
-        found = decode(body, ARRIVAL, fast=fast)
+        found = decode(body, ARRIVAL, fast=fast, memory=memory)
     except UndecodableError as e:
         return ("undecodable", e.subscription, e.sequence)
     opaque = () if found.columns is None else found.columns.opaque
@@ -375,11 +490,13 @@ def mixed_body(rng: Any, count: int = 20) -> Any:
     return body_of(items)
 
 
-FUZZ = int(os.environ.get("FIELDLAB_FUZZ", "5000"))
+FUZZ = int(os.environ.get("FIELDLAB_FUZZ", "3000"))
 
 
 @pytest.mark.parametrize("least", [1, 16])
-def test_damaged_bodies_give_the_same_answer_on_both_paths_or_an_error(least: int, monkeypatch: Any) -> None:
+def test_damaged_bodies_give_the_same_answer_on_both_paths_or_an_error(
+    least: int, monkeypatch: Any, remembered: Any
+) -> None:
     """Half of FIELDLAB_FUZZ bodies each: no crash, and no value that the other decoders do not see."""
     monkeypatch.setattr(grouped_module, "_LEAST", least)
     rng = random.Random(20261123 + least)
@@ -390,7 +507,12 @@ def test_damaged_bodies_give_the_same_answer_on_both_paths_or_an_error(least: in
         uniform_body(20, 0x3F),
         mixed_body(rng),
         mixed_body(rng, 120),
+        usual_body(1, (11, 6, 12, 13, 8, 10)),
+        usual_body(2, (11, 6, 12, 13, 8, 10)),
+        usual_body(1, bare=False),
+        usual_body(3, bare=False),
     ]
+    memories = [Memory() for _ in sources]
     agreed = 0
     for n in range(FUZZ // 2):
         body = bytearray(sources[n % len(sources)])
@@ -408,7 +530,10 @@ def test_damaged_bodies_give_the_same_answer_on_both_paths_or_an_error(least: in
             if not body:
                 body = bytearray(b"\0")
         damaged = bytes(body)
-        fast = outcome(damaged, fast=True)
+        if n % 50 < len(sources):  # damage may have taught it another layout
+            for _ in range(2):
+                outcome(sources[n % len(sources)], fast=True, memory=memories[n % len(sources)])
+        fast = outcome(damaged, fast=True, memory=memories[n % len(sources)])
         assert fast == outcome(damaged, fast=False)
         if fast[0] == "undecodable" or fast[5]:
             continue  # of a structure asyncua says nothing, or another thing
@@ -421,6 +546,8 @@ def test_damaged_bodies_give_the_same_answer_on_both_paths_or_an_error(least: in
         alike(fast[4], theirs)
         agreed += 1
     assert agreed > FUZZ / 20
+    assert sum(remembered) > FUZZ / 50
+    assert remembered.count(False) > FUZZ / 50
 
 
 def alike(ours: Any, theirs: Any) -> None:
