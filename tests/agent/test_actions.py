@@ -203,15 +203,20 @@ def test_without_actions_nothing_is_written_and_nothing_is_called(
     fieldlab: Callable[..., Any],
     wait_until: Callable[..., Any],
 ) -> None:
-    """Connect, browse, subscribe, poll, judge, reconnect, restart, check, discover; then, with an action, a Write."""
-    server = opcua_server(NODES)
+    """Connect, browse, subscribe (data, events), poll, judge, reconnect, check, discover, read history. Then, with an
+    action, a Write: the recorder can see one.
+    """
+    server = opcua_server(NODES | {"load": {**NODES["load"], "history": 10_000}})
     recorder = record(server)
     wild = f'[[source.signal]]\nname = "{{1}}"\nnode = "/Objects/{URI};Machine/{URI};*"\n'
     polled = server.source(["load"]).replace('machine = "cnc-07"', 'machine = "polled"\nmode = "poll"')
     path = f'[[source.signal]]\nname = "by-path"\nnode = "/Objects/{URI};Machine/{URI};load"\n'
     looked = server.source([]).replace('machine = "cnc-07"', 'machine = "looked-up"') + wild + path
     tables = (
-        server.source(["load", "part_id"]) + polled.replace('sampling = "0ms"', 'sampling = "200ms"') + looked + CHART
+        server.source(["load", "part_id"], "[[source.events]]\nseverity = 1\n")
+        + polled.replace('sampling = "0ms"', 'sampling = "200ms"')
+        + looked
+        + CHART
     )
     process = agent(tables, keys=KEYS).start()
     mill = Mill(server)
@@ -223,10 +228,15 @@ def test_without_actions_nothing_is_written_and_nothing_is_called(
     assert done.code == 0, done.out + done.err
     found = fieldlab("discover", server.url, "--security", "none", "--data", process.folder / "looked")
     assert found.code == 0, found.err
-    assert process.stop() == 0
-    process.start()
     process.kill()
+    for subscription in server.ask("subscriptions")["subscriptions"]:
+        server.ask("trouble", id=subscription["id"], what="subscription")
+    mill.run(5)
+    process.start()
+    wait_until(lambda: "HistoryReadRequest" in recorder.requests, 30.0, "what was missed is read again")
+    assert process.stop() == 0
     seen = set(recorder.requests)
+    assert "ConditionType.ConditionRefresh" in {OF_THE_SERVER.get(call) for call in recorder.calls}
     assert {"ReadRequest", "BrowseRequest", "CreateSubscriptionRequest", "CreateMonitoredItemsRequest"} <= seen
     assert {"PublishRequest", "TranslateBrowsePathsToNodeIdsRequest", "RegisterNodesRequest"} <= seen
     assert seen.isdisjoint({"WriteRequest", "HistoryUpdateRequest", "AddNodesRequest", "DeleteNodesRequest"})
@@ -394,8 +404,7 @@ def test_check_shows_what_actions_would_do_and_does_none(
     assert "takes 1 arguments (reason), not 0" in failed["action count"]
     assert server.ask("asked") == {"writes": [], "calls": []}
     process.configure(tables + '[[action]]\nname = "x"\non = "finding"\nsource = "nobody"\n' + write("hold", 1) + "\n")
-    for command in ("check", "agent"):
-        done = fieldlab(command, process.config)
-        number = process.config.read_text().splitlines().index('source = "nobody"') + 1
-        assert done.code == 2
-        assert f"fieldlab.toml:{number}: action[3].source: source 'nobody' does not exist" in done.err
+    done = fieldlab("agent", process.config)
+    number = process.config.read_text().splitlines().index('source = "nobody"') + 1
+    assert done.code == 2
+    assert f"fieldlab.toml:{number}: action[3].source: source 'nobody' does not exist" in done.err
