@@ -92,6 +92,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
         machines: what was found.
         notes: comments on the whole, a line each.
         rules: whether signals are described by `[[signal]]` rules; else each is a `[[source.signal]]`.
+        events: keys of each `[[source.events]]` table of the last source.
     """
 
     url: str
@@ -99,6 +100,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     machines: tuple[ProposedMachine, ...] = ()
     notes: tuple[str, ...] = ()
     rules: bool = False
+    events: tuple[dict[str, Any], ...] = ()
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +174,9 @@ def to_toml(proposal: Proposal, frame: Frame) -> str:
         out += [f"# not read: {_one_line(text)}" for text in machine.left_out]
         for signal in machine.signals:
             out += _signal(machine, signal, rules=proposal.rules)
+    for events in proposal.events:
+        out += ["", "# Alarms and events that the server reports", "[[source.events]]"]
+        out += [_pair(key, value) for key, value in events.items()]
     for machine in proposal.machines:
         out += _judgement(machine)
     return "\n".join(out) + "\n"

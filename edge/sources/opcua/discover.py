@@ -6,19 +6,25 @@ A session of its own; no subscription; the server's certificate is not pinned.
 from typing import Any, Final
 
 import structlog
+from asyncua import ua
 from asyncua.ua import uaerrors
 
 from edge.proposal import Proposal, ProposedMachine, clean_name, unique_names
 from edge.sources.base import SourceContext
+from edge.sources.opcua.browse import browse
 from edge.sources.opcua.config import OpcuaConfig
 from edge.sources.opcua.discover_machines import MachineFound, find_machines
 from edge.sources.opcua.discover_signals import signals_of, variables_of
 from edge.sources.opcua.discover_space import OBJECTS, Space, key_of, read_space
-from edge.sources.opcua.link import open_link, reason
+from edge.sources.opcua.event_check import reports_events
+from edge.sources.opcua.link import Link, open_link, reason
 from fieldlab.errors import RefusedError
 
 log = structlog.get_logger()
 
+_UA: Final = "http://opcfoundation.org/UA/"
+_SERVER: Final = ua.NodeId(ua.Int32(2253))
+_HAS_EVENT_SOURCE: Final = ua.NodeId(ua.Int32(36))
 MAX_NODES: Final = 20_000
 _MOST_SIGNALS: Final = 5_000
 
@@ -45,6 +51,7 @@ async def discover(
     try:
         space = await read_space(link.session, max_nodes=max_nodes)
         machines = await _machines(space)
+        events = await _events(link, space, machines)
     except (uaerrors.UaError, OSError, TimeoutError) as e:
         raise RefusedError(f"browsing failed: {reason(e, config)}") from e
     finally:
@@ -54,7 +61,7 @@ async def discover(
         notes.append(f"The server has more: only the first {max_nodes} nodes were looked at (--max-nodes).")
     if config.security == "best" and link.choice.policy:
         notes.append(f"best is {link.choice.text} here.")
-    return Proposal(url=config.url, sources=(keys,), machines=tuple(machines), notes=tuple(notes))
+    return Proposal(url=config.url, sources=(keys,), machines=tuple(machines), notes=tuple(notes), events=events)
 
 
 async def _machines(space: Space) -> list[ProposedMachine]:
@@ -80,6 +87,18 @@ async def _machines(space: Space) -> list[ProposedMachine]:
                 ProposedMachine(name=name, why=machine.why, signals=tuple(signals), left_out=tuple(left_out))
             )
     return proposed
+
+
+async def _events(link: Link, space: Space, machines: list[ProposedMachine]) -> tuple[dict[str, Any], ...]:
+    """A table for the events of the Server object, where it tells them and something is there to report."""
+    if not machines or not await reports_events(link):
+        return ()
+    alarms = any(space.is_a(key, _UA, "ConditionType") for key in space.nodes)
+    (sources,) = await browse(link.session, [_SERVER], space.limits, reference=_HAS_EVENT_SOURCE)
+    if not alarms and not sources:
+        return ()
+    # The Server object tells of all machines; only where there is one can they be said to be of it.
+    return ({"machine": machines[0].name if len(machines) == 1 else "server"},)
 
 
 def _name(space: Space, key: str) -> str:

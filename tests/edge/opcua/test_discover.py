@@ -181,3 +181,15 @@ def test_no_server_and_no_security(interop: Any, tmp_path: Path, free_port: Any)
     assert fieldlab("discover", "http://x", cwd=tmp_path).returncode == 2
     empty = fieldlab("discover", server.url, "--security", "none", cwd=tmp_path)
     assert (empty.returncode, empty.stdout) == (1, "")
+
+
+def test_events_are_proposed_where_something_reports_them(interop: Any, tmp_path: Path) -> None:
+    server = interop()
+    server.ask("analog", parent="press-4", name="force", low=0, high=40, unit="newton", value=12.0)
+    assert "events" not in discovered(server.url, tmp_path, "--security", "none")["source"][0]
+    server.ask("notifier", name="ram")
+    found = discovered(server.url, tmp_path, "--security", "none")
+    assert found["source"][0]["events"] == [{"machine": "press-4"}]
+    done = fieldlab("check", "line.toml", cwd=tmp_path)
+    assert "events of i=2253: BaseEventType" in done.stdout
+    assert done.returncode == 0, done.stdout

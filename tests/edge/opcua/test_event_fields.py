@@ -34,7 +34,7 @@ def event(**wrong: ua.Variant) -> list[ua.Variant]:
     """A whole event; `wrong` fields are something else."""
     right = {
         "event_id": ua.Variant(b"\x0a\x1b", ua.VariantType.ByteString),
-        "event_type": ua.Variant(ua.NodeId(9341), ua.VariantType.NodeId),
+        "event_type": ua.Variant(ua.NodeId(ua.Int32(9341)), ua.VariantType.NodeId),
         "source_name": ua.Variant("Spindle", ua.VariantType.String),
         "message": ua.Variant(ua.LocalizedText("hot", "en"), ua.VariantType.LocalizedText),
         "severity": ua.Variant(800, ua.VariantType.UInt16),
@@ -83,7 +83,7 @@ WRONG = st.sampled_from(
     [
         ua.Variant(ua.StatusCode(ua.UInt32(0x80BF0000)), ua.VariantType.StatusCode),
         ua.Variant([1.0, 2.0], ua.VariantType.Double),
-        ua.Variant(ua.NodeId(1, 300), ua.VariantType.NodeId),
+        ua.Variant(ua.NodeId(ua.Int32(1), ua.Int16(300)), ua.VariantType.NodeId),
         ua.Variant("no", ua.VariantType.String),
         ua.Variant(float("nan"), ua.VariantType.Double),
         ua.Variant(b"x", ua.VariantType.ByteString),
@@ -116,7 +116,7 @@ def test_mutated_bytes_are_an_event_or_a_counted_error(noise: bytes, start: int,
 
 
 def test_the_filter_is_a_tree_with_its_root_first() -> None:
-    found = event_filter(BASE, [ua.NodeId(1), ua.NodeId(2)], 500)
+    found = event_filter(BASE, [ua.NodeId(ua.Int32(1)), ua.NodeId(ua.Int32(2))], 500)
     operators = [element.FilterOperator.name for element in found.WhereClause.Elements]
     assert operators == ["And", "Or", "OfType", "OfType", "GreaterThanOrEqual"]
     assert len(found.SelectClauses) == len(BASE)

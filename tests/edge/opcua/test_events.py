@@ -75,7 +75,7 @@ def rows(sink: Any, alarm: str = "") -> list[MachineEvent]:
 
 def ready(source: Any) -> bool:
     """Connected, and the first ConditionRefresh is over."""
-    return source.status.connected and source.status.counters["condition_refreshes"] > 0
+    return bool(source.status.connected and source.status.counters["condition_refreshes"])
 
 
 def test_an_alarm_is_raised_acknowledged_and_over(
@@ -293,7 +293,11 @@ def test_loss_that_the_server_tells_of_is_counted_and_ends_no_condition(
     assert receiver.take_wish()
 
     def event(kind: int, **more: Any) -> EventFields:
-        known = {"event_type": ua.NodeId(kind), "event_id": b"\x01", "time": Ticks(134_083_616_000_000_000)} | more
+        known = {
+            "event_type": ua.NodeId(ua.Int32(kind)),
+            "event_id": b"\x01",
+            "time": Ticks(134_083_616_000_000_000),
+        } | more
         return EventFields(0, tuple(known.get(field.name) for field in FIELDS))
 
     def give(*some: EventFields) -> None:
@@ -301,7 +305,7 @@ def test_loss_that_the_server_tells_of_is_counted_and_ends_no_condition(
         if kept is not None:
             kept.result(10)
 
-    hot = event(9341, condition_id=ua.NodeId("hot", 0), retain=True, active=True)
+    hot = event(9341, condition_id=ua.NodeId(ua.String("hot")), retain=True, active=True)
     give(hot)
     give(event(REFRESH_START), event(OVERFLOW), event(REFRESH_END))
     assert (counters.event_queue_overflows, counters.conditions_ended) == (1, 0), "nobody knows what fell out"
