@@ -36,6 +36,7 @@ from ingest.stores.base import DeadLetter
 log = structlog.get_logger()
 
 _CLOSE_WITHIN: Final = 2.0
+_CLOCK_EVERY: Final = 60.0  # s between two looks at the server's clock
 _VAIN: Final = 2  # a session that could be resumed and yet gives nothing is worth no third try
 _SILENT: Final = 3  # keep-alive intervals without a word
 
@@ -272,12 +273,16 @@ class OpcuaSource:
         settle_at = time.monotonic() + max(1.0, 3 * feed.interval)  # by then the queues have been emptied
         next_retry = time.monotonic() + self._config.retry_missing
         next_sign = 0.0
+        next_clock = time.monotonic() + _CLOCK_EVERY
         self._next_look = time.monotonic() + self._config.stale / 2
         typed = self._receiver.typed
         await typed.learn_states(link.session)
         while True:
             await gone(link, tick)
             self._look_at_certificates(link)
+            if time.monotonic() >= next_clock:
+                next_clock = time.monotonic() + _CLOCK_EVERY
+                self._clock_offset = await clock_offset(link)
             if typed.unknown:
                 await typed.look_up(link.session)
             now = time.monotonic()

@@ -474,7 +474,10 @@ def run_source(context: SourceContext) -> Iterator[Callable[..., Running]]:
 
 
 class Proxy:
-    """Forwards to a server; can swallow what comes (`swallow`), and cut every connection (`cut`)."""
+    """Forwards to a server; can swallow what comes (`swallow`), and cut every connection (`cut`).
+
+    `allow` is how many bytes of the server still pass on each connection, then it hangs; `delay` holds up each piece.
+    """
 
     def __init__(self, port: int, to: int) -> None:
         self._to = to
@@ -482,6 +485,9 @@ class Proxy:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self.swallow = False
         self.open = True
+        self.allow: int | None = None
+        self.delay = 0.0
+        self._passed: dict[socket.socket, int] = {}
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -495,13 +501,19 @@ class Proxy:
                 continue
             theirs = socket.create_connection(("127.0.0.1", self._to))
             self._pairs.append((ours, theirs))
+            self._passed[theirs] = 0
             for source, sink in ((ours, theirs), (theirs, ours)):
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         try:
             while data := source.recv(65536):
-                if not self.swallow:
+                if self.delay:
+                    threading.Event().wait(self.delay)
+                if self.allow is not None and source in self._passed:
+                    data = data[: max(0, self.allow - self._passed[source])]
+                    self._passed[source] += len(data)
+                if data and not self.swallow:
                     sink.sendall(data)
         except OSError:
             pass
@@ -515,9 +527,36 @@ class Proxy:
                 hang_up(end)
         self._pairs.clear()
 
+    def hang_after(self, octets: int) -> None:
+        """Each connection, also those that are up, hangs after so many more bytes of the server."""
+        self._passed = dict.fromkeys(self._passed, 0)
+        self.allow = octets
+
     def close(self) -> None:
         self._listener.close()
         self.cut()
+
+
+RECOVERIES: list[tuple[str, float, float]] = []
+
+
+@pytest.fixture
+def recovered() -> Callable[[str, float, float], None]:
+    """`recovered(event, seconds, within)` asserts how long a recovery took, and puts it into the table at the end."""
+
+    def note(event: str, seconds: float, within: float) -> None:
+        RECOVERIES.append((event, seconds, within))
+        assert seconds < within, f"{event}: {seconds:.1f} s"
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How long the recovery from each event took."""
+    if RECOVERIES:
+        terminalreporter.section("OPC UA: recovery times")
+    for event, seconds, within in RECOVERIES:
+        terminalreporter.line(f"{seconds:8.2f} s (of {within:3.0f})  {event}")
 
 
 def hang_up(end: socket.socket) -> None:
