@@ -290,7 +290,7 @@ def test_vda5050(mosquitto: Any, sampled: Any, play: Any, wait_until: Any) -> No
     wait_until(lambda: len(values(made, f"{path}/connection")) == 2)
     ledger = settled(made, wait_until, twice=10 * 4)
     known = signals(made, "0001")
-    each, lost = 9, len(known) - 1
+    each, lost = 10, len(known) - 1
     assert (verdict["id"], verdict["verdict"]) == ("order-17", "pass")
     assert ledger["received"] == 1 + 13 * each + 10 * 4 + 1 + lost
     assert ledger["overflow"] == 3 * each, "three states are known to be lost, with all that they would have said"

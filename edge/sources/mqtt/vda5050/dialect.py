@@ -4,6 +4,7 @@ Each message has its own time, and a number that the vehicle counts up for each 
 State and visualization tell the same position under the same names; told twice for one time, it is one point.
 """
 
+import re
 from typing import Any, Final
 
 from edge.sources.base import SourceContext
@@ -24,22 +25,26 @@ from edge.sources.mqtt.vda5050.state import (
     LOADS,
     NUMBERS,
     ORDER,
+    STATE,
+    STATES,
     TEXTS,
     WORDS,
     at,
     first,
     level_of,
+    state_of,
     words_of,
     working_on,
 )
 
-_STATES: Final = {
+_COMES: Final = {
     "ONLINE": True,
     "OFFLINE": False,
     "CONNECTIONBROKEN": False,
     "CONNECTION_BROKEN": False,
     "HIBERNATING": False,
 }
+_NO_ZONE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?", re.ASCII)
 _BACK: Final = 100
 _GAP_MAX: Final = 100_000  # messages; a larger jump is a counter that was set anew
 
@@ -56,7 +61,10 @@ class VdaDialect(DeviceDialect):
         if path not in ("state", "visualization", "connection", "factsheet"):
             raise Ignored("unmatched")
         document = document_of(payload)
-        time, status = time_of(document.get("timestamp"), arrival, retained=retained)
+        stamp = document.get("timestamp")
+        if isinstance(stamp, str) and _NO_ZONE.fullmatch(stamp):
+            stamp += "Z"  # the specification wants UTC; some vehicles leave its letter out
+        time, status = time_of(stamp, arrival, retained=retained)
         found: list[Reading] = []
         if path == "connection":
             return _connection(device, document, time, arrival, retained=retained)
@@ -91,6 +99,9 @@ class VdaDialect(DeviceDialect):
         order = working_on(document)
         if order is not None:
             found.append(Reading(ORDER, order, time, status))
+        state = state_of(document, order)
+        if state is not None:
+            found.append(Reading(STATE, float(STATES.index(state)), time, status))
         errors = document.get("errors")
         if isinstance(errors, list):
             found.append(Reading(ERRORS, float(len(errors)), time, status))
@@ -125,9 +136,9 @@ class VdaDialect(DeviceDialect):
 def _connection(device: Device, document: dict[str, Any], time: int, arrival: int, *, retained: bool) -> list[Reading]:
     """The vehicle comes or goes. A broken connection is its last will, which it wrote when it came: now is the time."""
     state = document.get("connectionState")
-    if not isinstance(state, str) or state not in _STATES:
+    if not isinstance(state, str) or state not in _COMES:
         raise PayloadError("'connectionState' is none of ONLINE, OFFLINE, CONNECTIONBROKEN")
     status = 0
     if state in ("CONNECTIONBROKEN", "CONNECTION_BROKEN"):
         time, status = time_of(None, arrival, retained=retained)
-    return device.connected(_STATES[state], time, status)
+    return device.connected(_COMES[state], time, status)

@@ -72,6 +72,8 @@ FACTS_NUMBER: Final[tuple[tuple[Path, Quantity], ...]] = (
     (("typeSpecification", "maxLoadMass"), Quantity("max_load", "kg")),
     (("physicalParameters", "speedMax"), Quantity("max_speed", "m/s")),
 )
+STATES: Final = ("idle", "driving", "working", "paused", "charging", "manual", "stopped")
+STATE = Quantity("state", "", "state", _of(STATES))
 ORDER = Quantity("order", "", "text")  # the order while it is worked on, else empty
 ERROR = Quantity("error", "", "text")
 ERRORS = Quantity("errors")
@@ -108,6 +110,29 @@ def working_on(document: dict[str, Any]) -> str | None:
     for each in actions if isinstance(actions, list) else ():
         left = left or table(each).get("actionStatus") not in ("FINISHED", "FAILED")
     return order if left else ""
+
+
+def state_of(document: dict[str, Any], order: str | None) -> str | None:
+    """One word for what a vehicle does, out of several fields; None if the message is no state.
+
+    Args:
+        document: the message.
+        order: what it works on; see `working_on`.
+    """
+    if not isinstance(document.get("driving"), bool):
+        return None
+    stop = first(document, (("safetyState", "eStop"), ("safetyState", "activeEmergencyStop")))
+    errors, mode = document.get("errors"), document.get("operatingMode")
+    if stop not in (None, "NONE") or (isinstance(errors, list) and level_of(errors) == len(LEVELS) - 1):
+        return "stopped"
+    if mode not in (None, "AUTOMATIC", "SEMIAUTOMATIC"):
+        return "manual"
+    if document.get("paused") is True:
+        return "paused"
+    if document["driving"]:
+        return "driving"
+    charging = first(document, (("batteryState", "charging"), ("powerSupply", "charging")))
+    return "working" if order else "charging" if charging is True else "idle"
 
 
 def level_of(errors: list[Any]) -> int:

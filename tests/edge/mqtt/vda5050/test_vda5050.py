@@ -76,6 +76,7 @@ def test_a_state(ear: Any) -> None:
         "operating_mode": 0.0,
         "e_stop": 0.0,
         "order": "order-17",
+        "state": 6.0,
         "errors": 2.0,
         "error_level": 4.0,
         "error": "orderError: node not reachable; laserScanner",
@@ -103,6 +104,34 @@ def test_an_order_lasts_until_nothing_of_it_is_left(ear: Any) -> None:
     assert v.values(*state(3, 2, nodeStates=[NODE], actionStates=done))["order"] == "order-17"
     found = v.values(*state(4, 3, nodeStates=[], actionStates=done))
     assert (found["order"], found["order_id"]) == ("", "order-17")
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, "driving"),
+        ({"driving": False}, "working"),
+        ({"driving": False, "nodeStates": [], "actionStates": []}, "idle"),
+        (
+            {"driving": False, "nodeStates": [], "actionStates": [], "batteryState": {"charging": True}},
+            "charging",
+        ),
+        ({"paused": True}, "paused"),
+        ({"operatingMode": "MANUAL"}, "manual"),
+        ({"safetyState": {"eStop": "AUTOACK", "fieldViolation": True}}, "stopped"),
+        ({"errors": [{"errorType": "x", "errorLevel": "FATAL"}]}, "stopped"),
+    ],
+)
+def test_what_a_vehicle_does_in_one_word(ear: Any, changes: Any, word: str) -> None:
+    v = ear("vda5050")
+    number = v.values(*state(1, **{"errors": [], **changes}))["state"]
+    assert v.infos["state"].states[str(int(number))] == word
+
+
+def test_a_time_without_its_zone_is_utc(ear: Any) -> None:
+    topic, document = state(1)
+    said = ear("vda5050").say(topic, {**document, "timestamp": "2026-05-21T12:00:00.000"})
+    assert {time for _, _, time, _ in said} == {NOON}
 
 
 def test_a_visualization_tells_the_same_under_the_same_names(ear: Any) -> None:
