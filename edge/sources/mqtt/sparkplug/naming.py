@@ -11,6 +11,7 @@ NAMESPACE = "spBv1.0"
 DEFAULT_TOPIC = f"{NAMESPACE}/+/+/+/{{machine}}"
 KINDS = frozenset(("NBIRTH", "NDEATH", "NDATA", "DBIRTH", "DDEATH", "DDATA"))
 _REPLACED = {ord("/"): ".", ord("+"): "_", ord("#"): "_", ord("$"): "_"}
+_MACHINES_MAX = 100_000
 _CONTROL = ("Node Control/", "Device Control/")
 
 
@@ -64,13 +65,16 @@ class Places:
 
         Raises:
             Ignored: if the template does not take it.
-            ValueError: if a name cannot be a level of a path, or the machine belongs to another node or device.
+            ValueError: if a name cannot be a level of a path, the machine belongs to another node or device, or there
+                are too many.
         """
         kind = "DDATA" if device else "NDATA"
         found = self._template.match(f"{NAMESPACE}/{group}/{kind}/{node}/{device or node}")
         if found is None:
             raise Ignored("unmatched")
         place = Place(**{level: check_name(name, level) for level, name in {**self._defaults, **found}.items()})
+        if len(self._owners) >= _MACHINES_MAX and place not in self._owners:
+            raise ValueError(f"more than {_MACHINES_MAX} machines")
         owner = self._owners.setdefault(place, (group, node, device))
         if owner != (group, node, device):
             who = "/".join(filter(None, owner))

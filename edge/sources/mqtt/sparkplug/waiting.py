@@ -1,13 +1,10 @@
 """Messages that wait: for one before them, or for a birth certificate. Bounded in number, bytes and time."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from edge.sources.mqtt.sparkplug.message import One
 from edge.sources.mqtt.sparkplug.naming import parse
 from edge.sources.mqtt.sparkplug.nodes import Held, Node
-
-if TYPE_CHECKING:
-    from edge.sources.mqtt.sparkplug.host import One
 
 MOST = 5_000  # messages
 OCTETS = 8_000_000
@@ -35,7 +32,7 @@ class Waiting:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, node: Node, mark: int, one: "One", *, late: bool) -> list[tuple[Held, str]]:
+    def add(self, node: Node, mark: int, one: One, *, late: bool) -> list[tuple[Held, str]]:
         """Let a message wait.
 
         Returns:
