@@ -7,7 +7,7 @@ What was read is in the journal before its gap is closed; after a crash in betwe
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -24,7 +24,7 @@ from edge.sources.opcua.columns import Columns
 from edge.sources.opcua.config import OpcuaConfig
 from edge.sources.opcua.counters import Counters
 from edge.sources.opcua.gaps import GapKeeper
-from edge.sources.opcua.history import HistoryLimits, reaches, read_limits, read_raw, readable, status_name
+from edge.sources.opcua.history import Answer, HistoryLimits, reaches, read_limits, read_raw, readable, status_name
 from edge.sources.opcua.nodes import NodeAddress
 from edge.sources.opcua.refill import Refill, in_calls
 from edge.sources.opcua.signals import SignalMap
@@ -184,16 +184,10 @@ class Backfill:
         start, end = min(r.through for r in every), max(r.gap.end for r in every)
         nodes = {handle: server.nodes[handle] for handle in of}
         asked = time.monotonic()
-        async with contextlib.aclosing(read_raw(server.session, nodes, start, end, server.limits)) as answers:
-            async for answer in answers:
+        async with contextlib.aclosing(read_raw(server.session, nodes, start, end, server.limits)) as calls:
+            async for answers in calls:
                 self._counters.history_reads += 1
-                self._counters.history_not_raw += answer.not_raw
-                batch = Batch.of([], [], []) if answer.columns is None else self._batch(answer.columns)
-                for refill in of[answer.handle]:
-                    refill.hole |= answer.hole
-                    if answer.status & 0x80000000:
-                        refill.refused = status_name(answer.status)
-                    await self._hand_over(refill, batch)
+                await self._hand_over([found for answer in answers for found in self._new(answer, of[answer.handle])])
                 spent = time.monotonic() - asked
                 await asyncio.sleep(max(_SHORTEST_PAUSE, spent))  # the live readings come first
                 asked = time.monotonic()
@@ -208,14 +202,26 @@ class Backfill:
         self._typed.expand(columns.opaque, builder)
         return concat([batch, builder.build()])
 
-    async def _hand_over(self, refill: Refill, batch: Batch) -> None:
+    def _new(self, answer: Answer, refills: Sequence[Refill]) -> Iterator[tuple[Refill, Batch]]:
+        """What the journal does not have of an answer, by gap."""
+        self._counters.history_not_raw += answer.not_raw
+        batch = self._batch(answer.columns) if answer.columns is not None else None
+        for refill in refills:
+            refill.hole |= answer.hole
+            if answer.status & 0x80000000:
+                refill.refused = status_name(answer.status)
+            if batch is not None and len(new := refill.take(batch)):
+                yield refill, new
+
+    async def _hand_over(self, found: Sequence[tuple[Refill, Batch]]) -> None:
         """Put what is new into the journal, and wait until it is on disk."""
-        new = refill.take(batch)
-        for start in range(0, len(new), _ROWS):
-            part = new.take(np.arange(start, min(start + _ROWS, len(new))))
+        whole = concat([new for _, new in found])
+        for start in range(0, len(whole), _ROWS):
+            part = whole.take(np.arange(start, min(start + _ROWS, len(whole))))
             await asyncio.shield(asyncio.wrap_future(self._sink.backfill(part)))
-            refill.commit(part)
             self._counters.recovered += len(part)
+        for refill, new in found:
+            refill.commit(new)
 
     async def _conclude(self, refills: Sequence[Refill]) -> None:
         """Close the gaps, or say why they cannot be."""

@@ -36,7 +36,7 @@ _MAX_READ: Final = ua.NodeId(ua.Int32(11705))  # OperationLimits.MaxNodesPerRead
 _MAX_VALUES: Final = ua.NodeId(ua.Int32(11273))  # HistoryServerCapabilities.MaxReturnDataValues
 _MAY_READ: Final = 0x04  # bit HistoryRead of AccessLevel, OPC 10000-3, 8.57
 
-_VALUES_PER_CALL: Final = 20_000
+_VALUES_PER_CALL: Final = 5000  # text is read one by one: more would hold up the live readings
 _NODES_PER_CALL: Final = 100
 _EMPTY_ANSWERS: Final = 100  # one after the other, with a continuation point: the server gets nowhere
 _RELEASE_WITHIN: Final = 2.0  # s
@@ -120,7 +120,7 @@ async def read_raw(
     start: int,
     end: int,
     limits: HistoryLimits,
-) -> AsyncGenerator[Answer, None]:
+) -> AsyncGenerator[list[Answer], None]:
     """Read what the server keeps of `nodes`, all of them in one call at a time.
 
     Close it (`contextlib.aclosing`) where you do not read to the end: it then gives the server's continuation points
@@ -134,7 +134,7 @@ async def read_raw(
         limits: see there.
 
     Yields:
-        An answer for each node of each call.
+        The answers of each call, one for each node that it asked for.
 
     Raises:
         uaerrors.UaError: if the server refuses a call, or its answer cannot be read.
@@ -154,11 +154,9 @@ async def read_raw(
             asked = dict(zip(points, results, strict=True))
             points = {handle: part.point for handle, part in asked.items() if part.point}
             empty = 0 if any(part.count for part in results) else empty + 1
-            for handle, part in asked.items():
-                if part.status == _BAD_NO_CONTINUATION_POINTS and len(nodes) > 1:
-                    starved.append(handle)
-                else:
-                    yield _answer(body, handle, part)
+            hungry = {h for h, p in asked.items() if p.status == _BAD_NO_CONTINUATION_POINTS and len(nodes) > 1}
+            starved += hungry
+            yield [_answer(body, handle, part) for handle, part in asked.items() if handle not in hungry]
             if points and empty >= _EMPTY_ANSWERS:
                 raise uaerrors.BadTooManyOperations
     finally:
