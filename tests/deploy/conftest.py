@@ -16,7 +16,7 @@ import pytest
 
 from fieldlab.cli.common import ask_agent
 from fieldlab.cli.demo import configuration
-from fieldlab.model import MachineEvent, Place, Record, RecordKind, SignalTable
+from fieldlab.model import ActionRow, MachineEvent, Place, Record, RecordKind, SignalTable
 from ingest.stores import load_kind
 from ingest.stores.base import StoreContext
 
@@ -162,5 +162,17 @@ def report_an_alarm(hall: Hall) -> None:
     calm = msgspec.structs.replace(
         raised, time=raised.time + 1, id="0a1c", active=False, acknowledged=True, retain=False
     )
-    assert not store.write([Record(1, RecordKind.EVENT, raised.time, rows=(raised, calm))])
+    acted = ActionRow(
+        time=raised.time,
+        place=raised.place,
+        action="hold",
+        id="0a1d",
+        trigger="f1",
+        target="nsu=urn:fieldlab:sim;s=cnc-07.hold",
+        value="true",
+        outcome="refused",
+        detail="BadUserAccessDenied",
+    )
+    events = Record(1, RecordKind.EVENT, raised.time, rows=(raised, calm))
+    assert not store.write([events, Record(2, RecordKind.ACTION, raised.time, rows=(acted,))])
     store.close()

@@ -2,7 +2,7 @@
 
 from deploy.grafana.boards.common import CHARTS, MACHINE, choice, findings, from_row, from_series, place, raised, states
 from deploy.grafana.builder.influxql import MACHINES, PLACE, chosen, select, tags
-from deploy.grafana.builder.panels import EVENT_FLAGS, table, timeseries
+from deploy.grafana.builder.panels import ACTIONS, EVENT_FLAGS, table, timeseries
 from deploy.grafana.builder.parts import Board, Query
 
 _SIGNALS = chosen(*PLACE, "signal")
@@ -112,6 +112,27 @@ _EVENTS = table(
     colored=("active",),
 )
 
+_ACTIONS = table(
+    "Actions on this machine",
+    "What findings and verdicts asked for, a row each, newest first: done, dry_run (it only looked), refused (by the "
+    "machine, or as it came late), limited (too many), failed (not connected), unknown (sent, and no answer came).",
+    Query(
+        influxql=select(
+            tags("outcome", "action", "target", "value", "detail", "trigger", "id", "machine"),
+            "action",
+            tail="ORDER BY time DESC LIMIT 200",
+        ),
+        columns=("outcome", "action", "target", "value", "detail", "trigger"),
+        table=True,
+    ),
+    width=24,
+    height=7,
+    no_data="No action in this time: there are none unless an [[action]] is configured",
+    mappings=ACTIONS,
+    colored=("outcome",),
+    hidden=("id",),
+)
+
 BOARD = Board(
     uid=MACHINE,
     title="Machine",
@@ -124,6 +145,7 @@ BOARD = Board(
         (_READINGS,),
         (_NEWEST, _LIMITS),
         (_TEXTS,),
+        (_ACTIONS,),
     ),
     marks=(raised(),),
     since="now-15m",

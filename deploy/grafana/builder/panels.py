@@ -33,6 +33,17 @@ EVENT_FLAGS = (("true", AMBER), ("false", GREY))
 """Colours of what an event says is so or not."""
 
 
+ACTIONS = (
+    ("done", GREEN),
+    ("dry_run", BLUE),
+    ("limited", AMBER),
+    ("refused", AMBER),
+    ("failed", RED),
+    ("unknown", RED),
+)
+"""Colours of what became of an action."""
+
+
 def stat(title: str, description: str, *queries: Query, calc: str = "lastNotNull", **more: Any) -> Panel:
     """A number to be read from afar; `calc` is how a series becomes one number."""
     options: Json = {
