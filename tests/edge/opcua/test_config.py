@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge.sources.base import SourceContext
 from edge.sources.opcua import KIND, OpcuaConfig, declared
-from edge.sources.opcua.config import OpcuaSignal, queue_size, read_password, validate
+from edge.sources.opcua.config import OpcuaEvents, OpcuaSignal, queue_size, read_password, validate
 from edge.sources.opcua.nodes import NodeAddress, UnknownNamespaceError
 from fieldlab.config import Document, Duration
 from fieldlab.errors import ConfigError
@@ -63,6 +63,13 @@ def test_an_unknown_key_is_named(tmp_path: Any) -> None:
         ({"machine": ""}, "signal[0].machine", "needs a machine"),
         ({"machine": "a/b"}, "signal[0].name", "may not hold"),
         ({"publish_requests": 0}, "publish_requests", "1 to 100"),
+        ({"events": (OpcuaEvents(node="/Objects/*"),)}, "events[0].node", "one notifier"),
+        ({"events": (OpcuaEvents(node="press"),)}, "events[0].node", "must look like"),
+        ({"events": (OpcuaEvents(), OpcuaEvents(types=()))}, "events[1].types", "AlarmConditionType"),
+        ({"events": (OpcuaEvents(severity=1001),)}, "events[0].severity", "0 to 1000"),
+        ({"events": (OpcuaEvents(queue=1),)}, "events[0].queue", "2 to"),
+        ({"events": (OpcuaEvents(),), "signal": (), "machine": ""}, "events[0].machine", "needs a machine"),
+        ({"events": (OpcuaEvents(),), "mode": "poll"}, "events", "subscription"),
         ({"interval": Duration(0)}, "interval", "more than zero"),
         ({"queue": 0}, "signal[0].queue", "at least 1"),
         ({"password_file": Path("x")}, "password_file", "username"),
@@ -76,6 +83,10 @@ def test_errors_name_the_key(keys: Any, key: Any, words: Any) -> None:
     assert e.value.key == key
     assert words in str(e.value)
     assert "secret" not in str(e.value)
+
+
+def test_a_source_may_have_events_alone() -> None:
+    validate(config(signal=(), events=(OpcuaEvents(),)), CONTEXT)
 
 
 def test_security_that_is_not_understood(sink: Any) -> None:

@@ -1,11 +1,13 @@
 """Events, alarms and conditions of a server that we did not write (node-opcua) become rows, each once."""
 
+import asyncio
 from collections import Counter as Count
 from typing import Any
 
 import pytest
 from asyncua import ua
 
+from edge.sources.opcua import KIND
 from edge.sources.opcua.counters import Counters
 from edge.sources.opcua.event_fields import FIELDS, EventFields, Ticks
 from edge.sources.opcua.event_types import EventTypes
@@ -318,3 +320,21 @@ def test_loss_that_the_server_tells_of_is_counted_and_ends_no_condition(
     assert [r.retain for r in sink.rows] == [True, False]
     assert counters.events_known == 1
     receiver.close()
+
+
+def test_a_server_without_condition_refresh_still_tells_events(
+    interop: Any, new_sink: Any, table: Any, run_source: Any, wait_until: Any, context: Any
+) -> None:
+    """And a source without signals is one."""
+    server = interop(alarms=False)
+    server.ask("notifier", name="press")
+    config = table(server, [], events=[{}])
+    (line,) = [one for one in asyncio.run(KIND.check(config, context)) if one.subject.endswith("events")]
+    assert (line.level, line.data["condition_refresh"]) == ("warn", False)
+    sink = new_sink()
+    source = run_source(config, sink)
+    wait_until(lambda: source.status.connected and source.opcua._event_items.refreshable is False)
+    server.ask("raise", name="press", message="still here", severity=5)
+    wait_until(lambda: sink.rows)
+    assert sink.rows[0].message == "still here"
+    wait_until(lambda: not server.unacknowledged(source))
