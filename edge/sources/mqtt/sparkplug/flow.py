@@ -94,13 +94,18 @@ class Flow:
         if one.mark in node.held:
             self._totals["repeated"] += 1
             raise Ignored("held")
+        seen = one.mark in self._seen
+        branch = node.branches.get(one.name.device)
+        repeated = redelivered and not seen and branch is not None and _told(node, branch, one)
+        if repeated and branch is not None and _before(branch, one):
+            self._totals["repeated"] += 1
+            self._note(one, ())
+            return []
         if node.trusted and (seq is None or node.expected is None or seq == node.expected):
             return self._in_order(node, one, released)
-        if one.mark in self._seen:
+        if seen:
             return self._again(node, one)
-        branch = node.branches.get(one.name.device)
-        dated = branch is not None and branch.born is not None and one.body.time is not None
-        if redelivered and dated and one.qos and node.birth_qos and branch is not None and branch.table is not None:
+        if repeated and branch is not None and branch.table is not None:
             return self._once_more(node, branch, branch.table, one, released)
         if not node.trusted:
             self._want(node)
@@ -135,17 +140,8 @@ class Flow:
         return gone(meant, self._death_time(one))
 
     def _once_more(self, node: Node, branch: Branch, table: Table, one: One, released: list[Reading]) -> list[Reading]:
-        """A message that came before this process, out of its turn now.
-
-        If it is older than the last birth, it was in the journal before that birth was kept; what it meant then is no
-        longer known. Else the birth explains it, and the journal knows whether it has it.
-        """
+        """A message of the birth in force that an earlier process read: the journal knows whether it has it."""
         self._totals["repeated"] += 1
-        assert one.body.time is not None
-        assert branch.born is not None
-        if one.body.time < branch.born:
-            self._note(one, ())
-            return []
         if one.name.kind == "DBIRTH":
             return self._device_birth(node, one, released)
         if one.name.kind == "DDEATH":
@@ -278,6 +274,19 @@ class Flow:
             self._seen[one.mark] = meant
             if len(self._seen) > self._seen_max:
                 self._seen.popitem(last=False)
+
+
+def _told(node: Node, branch: Branch, one: One) -> bool:
+    """Whether births and messages tell when they were made, and neither can have been missed."""
+    return one.qos > 0 and node.birth_qos > 0 and one.body.time is not None and branch.born is not None
+
+
+def _before(branch: Branch, one: One) -> bool:
+    """Whether a message is older than the last birth certificate.
+
+    If the broker sends such a one again, it was on disk before that birth was kept; what it meant is no longer known.
+    """
+    return one.body.time is not None and branch.born is not None and one.body.time < branch.born
 
 
 def _explained(one: One, now: Table | None, proof: Table | None) -> Table:
