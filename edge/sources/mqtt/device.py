@@ -17,7 +17,7 @@ from edge.sources.mqtt.dialect import Ignored
 from edge.sources.mqtt.formats import Signals
 from edge.sources.mqtt.rows import Rows, Scalar
 from edge.sources.mqtt.scalars import number
-from edge.sources.mqtt.topics import TopicTemplate
+from edge.sources.mqtt.topics import TopicTemplate, is_shared
 from fieldlab.errors import ConfigError
 from fieldlab.model import Guarantee, Place, SignalInfo, SignalKey, SignalKind
 from fieldlab.model.place import check_name
@@ -236,6 +236,10 @@ def validate_device(config: MqttConfig, context: SourceContext, default: str) ->
         if getattr(config, key) != made:
             text = f'says where things are in JSON payloads; format = "{config.format}" knows its own: leave it out'
             raise ConfigError(text, key=key)
+    for i, each in enumerate(config.topics):
+        if is_shared(each):
+            text = "spreads one machine's messages over agents, and they build on one another; leave $share out"
+            raise ConfigError(text, key=f"topics[{i}]")
     prefix = prefix_of(config, default)
     if "{signal}" in prefix or "#" in prefix:
         what = f"may not hold {'{signal}' if '{signal}' in prefix else '#'}"

@@ -83,6 +83,7 @@ def test_default_filters(name: str, filters: tuple[str, ...]) -> None:
         ({"topic": "a/{what}"}, "topic", "unknown"),
         ({"topic": "a", "machine": ""}, "topic", "write `machine`"),
         ({"topics": ("a/#/b",)}, "topics[0]", "#"),
+        ({"topics": ("a/x", "$share/g/a/b")}, "topics[1]", "$share"),
     ],
 )
 def test_keys_that_make_no_sense(context: SourceContext, name: str, keys: dict[str, Any], key: str, words: str) -> None:
