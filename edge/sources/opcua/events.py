@@ -18,7 +18,7 @@ from edge.sources.opcua.event_fields import BASE, FIELDS, EventFields, Ticks, na
 from edge.sources.opcua.event_memory import Seen, memory_path, scope_of
 from edge.sources.opcua.event_types import EventTypes
 from edge.sources.opcua.event_writer import EventWriter, joined
-from edge.sources.opcua.wire import EPOCH_TICKS, MAX_TICKS
+from edge.sources.opcua.wire import EPOCH_TICKS, latest
 from fieldlab.model import MachineEvent, Place
 
 log = structlog.get_logger()
@@ -179,7 +179,9 @@ class EventReceiver:
             return None
         at, timed = _time(values, arrival)
         self._counters.event_times_replaced += not timed
-        detail = {name: _text(values[name]) for name in _DETAILS if name in values}
+        said = values.get("time")
+        detail = {} if timed or not said else {"time": f"{said} ticks of 100 ns since 1601, which cannot be"}
+        detail |= {name: _text(values[name]) for name in _DETAILS if name in values}
         if "source_node" in values:
             detail["source_node"] = self._node(values["source_node"])
         if "branch" in values:
@@ -210,10 +212,10 @@ class EventReceiver:
 
 
 def _time(values: Mapping[str, Any], arrival: int) -> tuple[int, bool]:
-    """(when it happened, ns; whether the server said so)."""
+    """(when it happened, ns; whether the server said so). The year 1, or tomorrow, cannot be."""
     for name in ("time", "receive_time"):
         ticks = values.get(name)
-        if isinstance(ticks, Ticks) and EPOCH_TICKS < ticks <= MAX_TICKS:
+        if isinstance(ticks, Ticks) and EPOCH_TICKS < ticks <= latest(arrival):
             return (int(ticks) - EPOCH_TICKS) * 100, name == "time"
     return arrival, False
 

@@ -338,3 +338,23 @@ def test_a_server_without_condition_refresh_still_tells_events(
     wait_until(lambda: sink.rows)
     assert sink.rows[0].message == "still here"
     wait_until(lambda: not server.unacknowledged(source))
+
+
+@pytest.mark.parametrize("ticks", [0, 1, 2**63 - 1])
+def test_a_time_that_cannot_be_is_replaced_and_told(
+    plant: Plant, sink: Any, context: Any, events: Any, ticks: int
+) -> None:
+    """Tomorrow's event would be the newest for ever."""
+    counters = Counters()
+    receiver = EventReceiver(events(plant), context, sink, counters)
+    receiver.new_session(EventTypes(), ["http://opcfoundation.org/UA/"])
+    known = {"event_type": ua.NodeId(ua.Int32(2041)), "event_id": b"\x01", "time": Ticks(ticks)}
+    for arrival in (1_763_900_000_000_000_000, 1_763_900_001_000_000_000):  # sent twice
+        kept = receiver.receive([EventFields(0, tuple(known.get(field.name) for field in FIELDS))], arrival)
+        assert kept is not None
+        kept.result(10)
+    (row,) = sink.rows
+    assert row.time == 1_763_900_000_000_000_000
+    assert row.detail == ({"time": f"{ticks} ticks of 100 ns since 1601, which cannot be"} if ticks else {})
+    assert counters.event_times_replaced == 2
+    receiver.close()
