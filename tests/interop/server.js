@@ -16,6 +16,7 @@ const EPOCH = 116444736000000000n;
 const MILLION = 1000000n;
 const produced = [];
 const variables = {};
+const sizes = {};
 const asked = { writes: [], calls: [] };
 let server, namespace, folder, lastTick = 0n;
 
@@ -163,6 +164,10 @@ const commands = {
   continuations() {
     return { open: Object.values(server.engine._sessions).reduce((sum, s) => sum + s.continuationPointManager._map.size, 0) };
   },
+  // The most nodes that one call of each service has named.
+  sizes() {
+    return { sizes };
+  },
   produced() {
     return { produced };
   },
@@ -297,7 +302,7 @@ async function main() {
     serverCapabilities: {
       maxSessions: 200, // a stopped source leaves its session to the next one
       minSupportedSampleRate: options.sampleRate || 0, // 0: every change is a sample; node-opcua's default joins 50 ms
-      operationLimits: { maxMonitoredItemsPerCall: options.itemsPerCall || 500, maxNodesPerRead: options.readLimit || 2000, ...(options.historyNodes ? { maxNodesPerHistoryReadData: options.historyNodes } : {}), ...(options.browseLimit ? { maxNodesPerBrowse: options.browseLimit } : {}) },
+      operationLimits: { maxMonitoredItemsPerCall: options.itemsPerCall || 500, maxNodesPerRead: options.readLimit || 2000, ...(options.historyNodes ? { maxNodesPerHistoryReadData: options.historyNodes } : {}), ...(options.browseLimit ? { maxNodesPerBrowse: options.browseLimit } : {}), ...options.limits },
     },
     alternateHostname: "127.0.0.1",
     ...(options.nodesets ? { nodeset_filename: ["standard", ...options.nodesets].map((name) => opcua.nodesets[name]) } : {}),
@@ -318,6 +323,20 @@ async function main() {
     if (request.constructor.name !== "WriteRequest") return;
     for (const { nodeId, value } of request.nodesToWrite) asked.writes.push([String(nodeId.value), value.value.value, DataType[value.value.dataType]]);
   });
+  const requests = ["Register", "Read", "TranslateBrowsePathsToNodeIds", "CreateMonitoredItems", "Browse"];
+  for (const name of requests) {
+    const handler = `_on_${name === "Register" ? "RegisterNodes" : name}Request`;
+    const plain = server[handler];
+    server[handler] = function (message, channel) {
+      const request = message.request;
+      const nodes = request.nodesToRegister || request.nodesToRead || request.browsePaths || request.itemsToCreate || request.nodesToBrowse || [];
+      sizes[name] = Math.max(sizes[name] || 0, nodes.length);
+      if (name === "Register" && options.refuseRegister) {
+        return channel.send_response("MSG", new opcua.ServiceFault({ responseHeader: { requestHandle: request.requestHeader.requestHandle, serviceResult: StatusCodes.BadServiceUnsupported } }), message);
+      }
+      return plain.call(this, message, channel);
+    };
+  }
   await server.start();
   console.log(JSON.stringify({ ready: true, uri: URI, namespaces: addressSpace.getNamespaceArray().map((n) => n.namespaceUri) }));
   let text = "";

@@ -45,7 +45,11 @@ class CallLimits(msgspec.Struct, frozen=True):
 async def read_limits(session: UaSession) -> CallLimits:
     """The server's OperationLimits; 0, absent or nonsense means no limit of its own."""
     nodes = [ua.NodeId(ua.Int32(number)) for number in _LIMIT_NODES.values()]
-    values = [plain(v) for v in await session.read_attributes(nodes, AttributeIds.Value)]
+
+    async def read(part: list[ua.NodeId]) -> list[ua.DataValue]:
+        return await session.read_attributes(part, AttributeIds.Value)
+
+    values = [plain(v) for v in await in_batches(nodes, 2, read)]  # it may not even take all of these at once
     told = {
         what: min(limit, _NODES_PER_CALL)
         for what, limit in zip(_LIMIT_NODES, values, strict=True)

@@ -21,7 +21,6 @@ from edge.sources.opcua.subscription import Feed, items_per_call, read_namespace
 from fieldlab.errors import FieldlabError
 
 _CLOCK_WARN: Final = 1.0
-_READ_AT_ONCE: Final = 250  # four attributes a node: within what small servers take
 _CURRENT_TIME: Final = ua.NodeId(ua.Int32(2258))
 _CURRENT_READ: Final = 0x01
 _ATTRIBUTES: Final = (
@@ -126,7 +125,8 @@ async def _clock(link: Link, name: str) -> CheckLine:
 
 async def _limits(link: Link, config: OpcuaConfig, name: str) -> CheckLine:
     nodes = [ua.NodeId(ua.Int32(number)) for number in _LIMITS.values()]
-    values = await link.session.read_attributes(nodes, AttributeIds.Value)
+    asked = [(node, AttributeIds.Value) for node in nodes]
+    values = await read_values(link.session, asked, await read_limits(link.session))
     found = {what: _plain(v) for what, v in zip(_LIMITS, values, strict=True)}
     data = {what: limit for what, limit in found.items() if isinstance(limit, int)}
     said = ", ".join(f"{what} {limit or 'unlimited'}" for what, limit in data.items()) or "none told"
@@ -205,16 +205,11 @@ async def _signals(link: Link, config: OpcuaConfig, context: SourceContext) -> l
             lines[i] = CheckLine(level="fail", subject=f"{context.name} {known[i].key.short}", text=node)
         else:
             wanted.append((i, node))
-    for start in range(0, len(wanted), _READ_AT_ONCE):
-        part = wanted[start : start + _READ_AT_ONCE]
-        params = ua.ReadParameters(TimestampsToReturn=ua.TimestampsToReturn.Both)
-        params.NodesToRead = [
-            ua.ReadValueId(NodeId=node, AttributeId=attribute) for _, node in part for attribute in _ATTRIBUTES
-        ]
-        values = await link.session.read(params)
-        for n, (i, node) in enumerate(part):
-            four = values[n * len(_ATTRIBUTES) : (n + 1) * len(_ATTRIBUTES)]
-            lines[i] = _signal(f"{context.name} {known[i].key.short}", node, known[i], four)
+    asked = [(node, attribute) for _, node in wanted for attribute in _ATTRIBUTES]
+    values = await read_values(link.session, asked, await read_limits(link.session))
+    for n, (i, node) in enumerate(wanted):
+        four = values[n * len(_ATTRIBUTES) : (n + 1) * len(_ATTRIBUTES)]
+        lines[i] = _signal(f"{context.name} {known[i].key.short}", node, known[i], four)
     by_index = [config.signal[i].name for i, address in addresses.items() if address.by_index]
     ordered = [lines[i] for i in sorted(lines)]
     if by_index:
