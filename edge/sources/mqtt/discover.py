@@ -147,7 +147,7 @@ def _shape_of(topic: str, heard: Heard) -> Shape:
     if any(level.startswith("_") for level in topic.split("/")):
         raise ValueError("names that start with _ are never read")
     if topic.startswith("spBv1.0/"):
-        raise ValueError('Sparkplug B: use format = "sparkplug" where this version has it')
+        raise ValueError('Sparkplug B: write a source with format = "sparkplug" by hand')
     if heard.large:
         raise ValueError(f"payloads of more than {_LARGEST} bytes")
     for level in topic.split("/"):

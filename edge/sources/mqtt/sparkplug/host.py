@@ -70,7 +70,6 @@ class HostDialect(Speaker, Keeper):
         )
         self._loaded = False
         self._fresh = True  # whether this process has not greeted yet
-        self._state_due = False
 
     @property
     def counters(self) -> dict[str, int]:
@@ -82,7 +81,7 @@ class HostDialect(Speaker, Keeper):
     def read(self, topic: bytes, payload: bytes, arrival: int, rows: Rows, *, retained: bool, qos: int) -> int:
         """As in `Dialect`."""
         if topic == self._state.topic.encode():
-            self._state_due |= self._config.primary and self._state.heard(payload)
+            self._state.heard(payload)
             raise Ignored("ignored")
         if retained:  # Sparkplug retains nothing but STATE: what an edge node said long ago is not its state now
             raise Ignored("ignored")
@@ -139,7 +138,7 @@ class HostDialect(Speaker, Keeper):
         for held in self._waiting.expired():
             reason = f"no birth certificate came within {self._config.patience:.0f} s that explains it"
             self._flow.reject(held.topic, held.payload, held.arrival, reason)
-        again, self._state_due = self._state_due, False
+        again = self._config.primary and self._state.owed()
         return [*([self._state.birth()] if again else []), *self._rebirths.due()]
 
     def farewell(self) -> list[Message]:

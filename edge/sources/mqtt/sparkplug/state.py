@@ -25,7 +25,8 @@ class HostState:
         self.topic = f"{NAMESPACE}/STATE/{host_id}" if self._three else f"STATE/{host_id}"
         self._clock = clock
         self._time = 0  # ms: of the will, and so of the birth that belongs to it
-        self._repeated = 0.0
+        self._repeated = float("-inf")
+        self._owed = False
 
     def will(self) -> Message:
         """What the broker says when it loses us; a new one for each connection."""
@@ -40,16 +41,20 @@ class HostState:
         """That we leave."""
         return self._message(online=False, at=time.time_ns() // 1_000_000)
 
-    def heard(self, payload: bytes) -> bool:
-        """Whether `payload`, heard on our own topic, says that we are not there: it must be answered by a birth."""
+    def heard(self, payload: bytes) -> None:
+        """Take a message on our own topic: if it says that we are not there, a birth is `owed`."""
         try:
             offline = msgspec.json.decode(payload).get("online") is False if self._three else payload == b"OFFLINE"
         except (msgspec.DecodeError, UnicodeDecodeError, AttributeError, RecursionError):
-            return False
+            return
+        self._owed |= offline
+
+    def owed(self) -> bool:
+        """Whether our birth must be said again now; true once, and not more than once a second."""
         now = self._clock()
-        if not offline or now - self._repeated < _AGAIN:
+        if not self._owed or now - self._repeated < _AGAIN:
             return False
-        self._repeated = now
+        self._repeated, self._owed = now, False
         return True
 
     def _message(self, *, online: bool, at: int) -> Message:

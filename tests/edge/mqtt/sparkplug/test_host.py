@@ -166,6 +166,22 @@ def test_a_redelivered_message_means_what_it_meant(host: Any, edge_node: Any) ->
     assert h.count("held") == 0
 
 
+def test_an_old_message_whose_number_is_the_next_one(host: Any, edge_node: Any) -> None:
+    h, n = host(), edge_node()
+    h(n.nbirth(n.metric("a", 0.0, alias=1)))
+    old = [n.send("NDATA", n.metric(None, float(i), alias=1)) for i in range(3)]
+    birth = n.nbirth(n.metric("b", 10.0, alias=2), bdseq=1)
+    new = n.send("NDATA", n.metric(None, 20.0, alias=2))
+    for each in (*old, birth, new):
+        h(each)
+    for each, value in zip(old[1:], (1.0, 2.0), strict=True):  # seq 2 and 3, and 2 is what is expected now
+        assert h(each) == [("n/a", value, 0)]
+    assert values(h(birth)) == [10.0]
+    assert values(h(new)) == [20.0]
+    assert values(h(n.send("NDATA", n.metric(None, 21.0, alias=2)))) == [21.0], "the sequence goes on"
+    assert h.count("held") == 0
+
+
 def test_requests_are_few(host: Any, edge_node: Any) -> None:
     h = host()
     nodes = [edge_node("g", f"n{i}") for i in range(300)]
@@ -180,7 +196,7 @@ def test_requests_are_few(host: Any, edge_node: Any) -> None:
 
     h, n = host(), edge_node()
     total = 0
-    for _ in range(3600):  # an hour of births that are followed by a gap at once
+    for _ in range(1200):  # an hour of births that are followed by a gap at once
         h(n.nbirth(n.metric("a", 0.0, alias=1)))
         n.send("NDATA")
         h(n.send("NDATA", n.metric(None, 1.0, alias=1)))
@@ -317,6 +333,8 @@ def test_somebody_says_that_we_are_not_there(host: Any) -> None:
     assert h.say() == ["spBv1.0/STATE/line-3"]
     assert h(offline) == "ignored"
     assert h.say() == [], "not more than once a second"
+    h.now += 1
+    assert h.say() == ["spBv1.0/STATE/line-3"], "but then"
     assert h(("spBv1.0/STATE/line-3", b'{"online": true, "timestamp": 1}')) == "ignored"
     h.now += 2
     assert h.say() == []
