@@ -17,6 +17,7 @@ from edge import accounts, http, queries, remedy
 from edge.actions.command import Commandable
 from edge.actions.runner import NAME as ACTIONS
 from edge.actions.runner import Actions
+from edge.backpressure import Backpressure
 from edge.catalog import Catalog
 from edge.config import AgentConfig, in_file
 from edge.intake import Intake
@@ -82,6 +83,7 @@ class Agent:
         self._judge = Judge(self._journal, config.analytics())
         self._ledger = Ledger(self._journal, self._stores, config.agent.name)
         self._sources = [self._make_source(i) for i in range(len(config.sources))]
+        self._backpressure = Backpressure(self._journal, self._gaps, [source.name for source in self._sources])
         self._actions = self._make_actions()
         kept = {f.name for f in self._forwarders} | {"analytics"} | ({ACTIONS} if self._actions else set())
         if retired := [name for name in self._journal.consumers() if name not in kept]:
@@ -243,6 +245,9 @@ class Agent:
             self._gaps.flush()
             await asyncio.wrap_future(self._journal.tick(time.time_ns()))
 
+        async def held() -> None:
+            await asyncio.to_thread(self._backpressure.look)
+
         async def figures() -> None:
             row = await asyncio.to_thread(self._figures)
             await asyncio.wrap_future(self._journal.write([row]))
@@ -253,6 +258,7 @@ class Agent:
 
         return [
             _every(_TICK, tick),
+            _every(_TICK, held),
             _every(_FIGURES_EVERY, figures),
             _every(_LEDGER_EVERY, ledger),
         ]

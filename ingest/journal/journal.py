@@ -265,6 +265,11 @@ class Journal:
         return self._writer.full
 
     @property
+    def error(self) -> str:
+        """The disk's words while it refuses, else empty: everything waits until it does not."""
+        return self._writer.error
+
+    @property
     def position(self) -> int:
         """The newest committed position."""
         return self._writer.position

@@ -180,6 +180,39 @@ def test_it_adds_up_whatever_happens(tmp_path_factory: pytest.TempPathFactory, s
         worker.shutdown()
 
 
+def test_what_was_stored_after_the_last_checkpoint_is_counted_again(
+    open_journal: Callable[..., Journal], worker: Worker
+) -> None:
+    journal = open_journal()
+    live, _ = lanes_of(journal, Store("one"), worker)
+    journal.append(batch(0, 0, 10)).result()
+
+    async def run() -> None:
+        running = asyncio.create_task(live.run(asyncio.Event()))
+        async with asyncio.timeout(30):
+            moved = asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def tell() -> None:
+                loop.call_soon_threadsafe(moved.set)
+
+            journal.add_listener(tell)
+            while not (state := journal.consumer("one")) or not state.position:
+                await moved.wait()
+                moved.clear()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        journal._writer.listeners.clear()
+
+    asyncio.run(run())
+    known = journal.consumer("one")
+    assert known is not None
+    assert (known.keep_from, known.position) == (0, 1), "its cursor is ahead of its counts"
+    found = audit(journal, ["one"])
+    assert found.broken() == {}
+    assert row(found, 0) == (0, 10, 0, 0, 0)
+
+
 def test_a_reading_that_vanished_is_found(open_journal: Callable[..., Journal], worker: Worker) -> None:
     journal = open_journal()
     lanes_of(journal, Store("one"), worker)

@@ -64,4 +64,6 @@ class ConnectionGaps:
             state, detail = "closed", _KEPT
         else:
             state, detail = "ended", _NOT_KEPT
-        self._sink.end_gap(self._source, time.time_ns(), state=state, detail=detail)
+        now = time.time_ns()
+        self._sink.end_gap(self._source, now, state=state, cause="agent_down", detail=detail)
+        self._sink.end_gap(self._source, now, state=state, cause="source_down", detail=detail)
