@@ -26,7 +26,8 @@ const cpu = () => { const used = process.cpuUsage(); return (used.user + used.sy
         Array.from({ length: count }, (_, i) => ({ nodeId: `ns=${index};s=v${i}`, attributeId: AttributeIds.Value })),
         { samplingInterval: 0, discardOldest: true, queueSize: 20 }, TimestampsToReturn.Both);
     group.on("changed", (_, dataValue) => { values++; if (typeof dataValue.value.value === "number") sum += dataValue.value.value; });
-    await pause(3);
+    while (!values) await pause(0.1);
+    await pause(3); // as long as the others
     const subscribed = cpu() - before;
     const start = [values, cpu(), process.hrtime.bigint()];
     await pause(seconds);

@@ -110,6 +110,8 @@ def expected(body: Any) -> Any:
             status = item.Value.StatusCode.value if item.Value.StatusCode is not None else 0
             times = (item.Value.SourceTimestamp, item.Value.ServerTimestamp)
             time = next((ns(t) for t in times if t is not None and 0 <= ns(t) <= ARRIVAL + DAY), ARRIVAL)
+            if item.Value.SourcePicoseconds is not None or item.Value.ServerPicoseconds is not None:
+                time = None  # asyncua takes them in another order, and so takes other bytes for the times
             if item.Value.Value is not None and kind.value in OPAQUE and not status & BAD:
                 continue
             if status & BAD:
@@ -541,8 +543,6 @@ def test_damaged_bodies_give_the_same_answer_on_both_paths_or_an_error(
             theirs = expected(damaged)
         except Exception:  # noqa: BLE001  asyncua refuses with whatever comes up
             continue
-        if n % len(sources) == 2:
-            continue  # picoseconds, which asyncua reads in another order
         alike(fast[4], theirs)
         agreed += 1
     assert agreed > FUZZ / 20
@@ -555,7 +555,7 @@ def alike(ours: Any, theirs: Any) -> None:
     assert len(ours) == len(theirs)
     for a, b in zip(ours, theirs, strict=True):
         assert (a[0], a[1], a[4]) == (b[0], b[1], b[4]), (a, b, ours[:5], theirs[:5])
-        if 0 < b[2] < 2**62 and a[2] != ARRIVAL:
+        if b[2] is not None and 0 < b[2] < 2**62 and a[2] != ARRIVAL:
             assert a[2] // 1000 == b[2] // 1000
         known = b[3]
         if isinstance(known, str):
