@@ -163,6 +163,26 @@ def test_a_full_queue_is_refilled(shared: Any, sink: Any, table: Any, run_source
     assert sum(sink.overflow.values()) >= 2
 
 
+def test_a_queue_that_was_full_while_nobody_listened_is_refilled(
+    shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, proxy: Any
+) -> None:
+    server = shared({"a": KEEPING})
+    between = proxy(server)
+    source = run_source(table(server, ["a"], queue=5), sink)
+    wait_until(lambda: sink.readings("a") and not server.unacknowledged(source))
+    cut(between, off=True)
+    wait_until(lambda: not source.status.connected)
+    server.ask("burst", names=["a"], rounds=60, every=1, type="Double")
+    cut(between, off=False)
+    wait_until(lambda: gaps(sink, "queue_overflow") and settled(sink), 30)
+    assert set(kept(sink)) == set(expected(server, "a"))
+    assert source.status.counters["resumed"] == 1
+    (full,) = gaps(sink, "queue_overflow")
+    (down,) = gaps(sink, "source_down")
+    assert down.recovered + full.recovered == 60, "some the server had kept, the others its history"
+    assert full.recovered > 20
+
+
 def test_lost_notifications_are_read_again(
     shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
 ) -> None:
@@ -231,14 +251,17 @@ def test_signals_that_were_silent_since_the_restart_are_told_of_a_loss_too(
     server = shared({"a": DOUBLE, "quiet": DOUBLE})
     between = proxy(server)
     source = run_source(table(server, ["a", "quiet"]), sink)
-    wait_until(lambda: len(sink.readings()) == 2 and source.status.counters["acknowledged"])
+    wait_until(lambda: len(sink.readings()) == 2)
     source.stop()
+    forget(server, source)
+    server.ask("remove", name="quiet")  # so that nothing comes of it
     again = run_source(table(server, ["a", "quiet"]), sink)
-    wait_until(lambda: again.status.counters["resumed"] == 1)
+    wait_until(lambda: again.status.connected and again.status.counters["readings"] == 1)
     cut(between, off=True)
-    wait_until(lambda: sink.readings("quiet")[-1].status == BAD_NO_COMMUNICATION, 20)
-    assert {r.status for r in (sink.readings("a")[-1], sink.readings("quiet")[-1])} == {BAD_NO_COMMUNICATION}
+    wait_until(lambda: sink.readings("a")[-1].status == BAD_NO_COMMUNICATION, 20)
+    assert sink.readings("quiet")[-1].status == BAD_NO_COMMUNICATION
     assert len(sink.table) == 2, "and no other signal"
+    assert {(g.key.name, g.state) for g in gaps(sink)} >= {("quiet", "open")}
 
 
 # ---- the keeper alone ----
@@ -299,6 +322,24 @@ def test_lost_notifications_are_a_gap_from_before_the_hole(keeper: Any, two: Any
     keeper.whole()
     assert {(g.key.name, g.time, g.end) for g in gaps(two)} == {("a", 100, 400), ("b", 110, 400)}
     assert keeper.heard(0, 100, 400).tolist() == [300], "known already: it is not read again"
+
+
+def test_a_subscription_that_went_on_closes_the_gap_only_if_nothing_is_missing(keeper: Any, two: Any) -> None:
+    for lost in (0, 1):
+        two.known_gaps.clear()
+        note(keeper, two, (0, 100 + lost), (1, 100 + lost))
+        keeper.lose(two_signals(), "why")
+        keeper.go_on()
+        note(keeper, two, (0, 100 + lost), (0, 150), (0, 150))
+        assert keeper.settling
+        if lost:
+            keeper.notifications_lost(two_signals(), lost, 190)
+        keeper.settle(200, {})
+        expected = ("ended", 0) if lost else ("closed", 1)
+        assert {(g.key.name, g.end, g.state, g.recovered) for g in gaps(two)} == {
+            ("a", 200, *expected), ("b", 200, expected[0], 0),
+        }  # fmt: skip
+        assert not keeper.settling
 
 
 def test_a_loss_while_the_first_readings_are_awaited_is_the_same_gap(keeper: Any, two: Any) -> None:
