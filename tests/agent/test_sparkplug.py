@@ -110,7 +110,10 @@ def test_kills_of_agent_and_broker_lose_and_double_nothing(
             process.kill()
             process.start()
     wait_until(lambda: sender.taken == len(messages), 60.0)
-    wait_until(lambda: committed() >= total, 60.0, "everything is on disk")
+    try:
+        wait_until(lambda: committed() >= total, 60.0, "everything is on disk")
+    finally:
+        print(process.ledger(), process.status()["sources"])
     wait_until(process.settled, 60.0)
     values = good()
     assert (len(values), math.fsum(values)) == (total, total * (total + 1) / 2)

@@ -103,7 +103,7 @@ class Flow:
             return []
         turn = node.trusted and (seq is None or node.expected is None or seq == node.expected)
         if seen and (one.body.time is not None or not turn):  # without a time, two messages may be equal
-            if turn and seq is not None:
+            if turn and seq is not None and branch is not None and not _before(branch, one):
                 node.expected = (seq + 1) & 255  # after a birth that came again, too, its data counts up
             return self._again(node, one)
         if turn:

@@ -92,6 +92,18 @@ def test_what_a_birth_disproves_is_set_aside(host: Any, edge_node: Any) -> None:
     assert "aliases cannot be told" in rejected[0].reason
 
 
+def test_a_birth_of_another_session_proves_nothing(host: Any, edge_node: Any) -> None:
+    h, n = host(), edge_node()
+    h(n.nbirth(n.metric("a", 0.0, alias=1)))
+    n.send("NDATA", n.metric(None, 1.0, alias=1))  # lost
+    waiting = n.send("NDATA", n.metric(None, 2.0, alias=1))
+    assert h(waiting) == "held"
+    h.now += 2.1
+    h.say()
+    assert values(h(n.nbirth(n.metric("a", 3.0, alias=1), bdseq=1))) == [3.0]
+    assert [each.payload for each in h.dialect.rejected()] == [waiting[1]]
+
+
 def test_data_before_any_birth(host: Any, edge_node: Any) -> None:
     h, n = host(), edge_node()
     n.seq = 17
@@ -176,8 +188,11 @@ def test_an_old_message_whose_number_is_the_next_one(host: Any, edge_node: Any) 
         h(each)
     for each, value in zip(old[1:], (1.0, 2.0), strict=True):  # seq 2 and 3, and 2 is what is expected now
         assert h(each) == [("n/a", value, 0)]
+    last = n.send("NDATA", n.metric(None, 20.5, alias=2))
+    assert values(h(last)) == [20.5], "they did not count"
     assert values(h(birth)) == [10.0]
     assert values(h(new)) == [20.0]
+    assert values(h(last)) == [20.5]
     assert values(h(n.send("NDATA", n.metric(None, 21.0, alias=2)))) == [21.0], "the sequence goes on"
     assert h.count("held") == 0
 
