@@ -145,7 +145,7 @@ def _unusable(fact: Facts, base: int) -> str:
     if not fact.readable or refused:
         return "this user may not read it"
     if base in _UNKEPT:
-        return f"{_UNKEPT[base]}, which is not kept"
+        return f"{_UNKEPT[base]}: add it by hand if that is meant"
     if base not in _TEXTS | _INTEGERS | _FLOATS | {_BOOLEAN, _DATETIME, _ENUMERATION}:
         return "its type cannot be told"
     value = plain(fact.value)
