@@ -47,10 +47,9 @@ class Limiter:
 
     def take(self, now: int) -> bool:
         """Whether there is room at `now`; if so, it is used. A clock that was set back gives no room."""
-        kept = tuple(t for t in self.times if now - t < max(self._limit.window, _MINUTE))
-        in_window = sum(now - t < self._limit.window for t in kept)
-        in_minute = sum(now - t < _MINUTE for t in kept)
+        in_window = sum(now - t < self._limit.window for t in self.times)
+        in_minute = sum(now - t < _MINUTE for t in self.times)
         if in_window >= self._limit.count or in_minute >= MOST_A_MINUTE:
             return False
-        self.times = (*kept, now)
+        self.times = (*self.times, now)[-MOST_A_WINDOW:]  # none is forgotten by its age: the clock may be set back
         return True

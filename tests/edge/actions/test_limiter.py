@@ -55,3 +55,9 @@ def test_room_comes_back() -> None:
 def test_a_long_window_allows_no_burst() -> None:
     limiter = Limiter(Limit.parse("600/h"))
     assert sum(limiter.take(i) for i in range(600)) == MOST_A_MINUTE
+
+
+def test_a_clock_that_leaps_and_comes_back_gives_no_room() -> None:
+    limiter = Limiter(Limit.parse("1/h"))
+    hour = 3600 * SECOND
+    assert [limiter.take(t) for t in (0, 5 * hour, SECOND, hour - 1)] == [True, True, False, False]
