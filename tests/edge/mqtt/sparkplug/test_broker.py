@@ -196,6 +196,23 @@ def test_what_was_not_on_disk_is_read_again_by_the_births_of_its_time(
     assert running.counter("held") == 0
 
 
+def test_what_the_broker_kept_is_read_by_the_births_of_an_earlier_run(
+    mosquitto: Any, run: Any, sink: Any, new_sink: Any, live: Any, wait_until: Any
+) -> None:
+    broker = mosquitto()
+    running = host(run, broker, sink, rebirth=False)
+    n = live(broker)
+    n.births()
+    wait_until(lambda: loads(sink) == [0.0] and running.counter("in_flight") == 0)
+    running.stop()
+    for i in range(1, 4):
+        n.data(float(i))
+    later = new_sink()
+    again = host(run, broker, later, rebirth=False)
+    wait_until(lambda: loads(later) == [1.0, 2.0, 3.0])
+    assert (again.counter("births"), again.counter("held")) == (0, 0)
+
+
 def test_history_goes_its_own_way(mosquitto: Any, run: Any, sink: Any, live: Any, wait_until: Any) -> None:
     broker = mosquitto()
     running = host(run, broker, sink)
