@@ -5,7 +5,7 @@
 Load: a live node-opcua server, which writes every variable `rate` times a second; `values_per_s` beside `asked_per_s`
 says whether it managed (responses recorded earlier are not needed, because it does). "uniform" is Double, all Good;
 "mixed" is Double, Int32, Boolean, Float and a tenth String, a tenth of the values Bad. All clients ask for the same
-publishing interval and get a server of their own; each is a process, and its CPU counts from 3 s after its first value,
+publishing interval and get a server of their own; each is a process, and its CPU counts from 5 s after its first value,
 network and event loop included. Ours ends at the batch (a sink that has everything at once). The clients take turns;
 a ratio is the median of the ratios of the rounds, so that what else the machine does hits all alike. `subscribe` is our
 CPU from nothing until 5,000 items have given their first value.

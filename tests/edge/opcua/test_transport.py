@@ -13,7 +13,6 @@ from asyncua import ua
 from asyncua.client.ua_client import UASocketProtocol
 from asyncua.common.connection import SecureConnection, TransportLimits
 from asyncua.common.utils import Buffer
-from asyncua.crypto.security_policies import SecurityPolicyNone
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,7 +56,7 @@ def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 def connected() -> tuple[UASocketProtocol, Socket, PublishTransport]:
     inner, socket = UASocketProtocol(), Socket()
     inner.connection_made(socket)
-    inner.authentication_token = ua.NodeId("secret", 3)
+    inner.authentication_token = ua.NodeId.from_string("ns=3;s=secret")
     inner._connection.security_token = ua.ChannelSecurityToken(ChannelId=5, TokenId=9)
     transport = PublishTransport.on(inner)
     assert socket.protocol is transport
@@ -65,7 +64,7 @@ def connected() -> tuple[UASocketProtocol, Socket, PublishTransport]:
 
 
 def server() -> SecureConnection:
-    found = SecureConnection(SecurityPolicyNone(), TransportLimits())
+    found = SecureConnection(UASocketProtocol()._connection.security_policy, TransportLimits())
     found.security_token = ua.ChannelSecurityToken(ChannelId=5, TokenId=9)
     return found
 
@@ -170,27 +169,22 @@ async def test_a_lost_connection_fails_what_waits() -> None:
 @in_a_loop
 async def test_a_commit_wakes_nobody_unless_somebody_waits() -> None:
     acknowledgements = Acknowledgements()
-    receipts = [Receipt(1, n, journal_future()) for n in range(1, 65)]
-    for receipt in receipts:
-        acknowledgements.add(receipt)
+    kept: list[Future[None]] = [Future() for _ in range(64)]
+    for number, future in enumerate(kept, 1):
+        acknowledgements.add(Receipt(1, number, future))
     assert acknowledgements.holding
     waiter = asyncio.create_task(acknowledgements.room())
     await asyncio.sleep(0)
-    await asyncio.to_thread(receipts[0].kept.set_result, None)  # the journal's thread
+    await asyncio.to_thread(kept[0].set_result, None)  # the journal's thread
     await asyncio.wait_for(waiter, 10)
     assert (acknowledgements.pending, acknowledgements.take()) == (63, [(1, 1)])
-    await asyncio.to_thread(receipts[1].kept.set_exception, OSError("disk"))
-    await asyncio.to_thread(receipts[2].kept.set_result, None)
+    await asyncio.to_thread(kept[1].set_exception, OSError("disk"))
+    await asyncio.to_thread(kept[2].set_result, None)
     assert acknowledgements.take() == [(1, 3)], "what is on disk by now, though the loop was not woken"
     assert (acknowledgements.pending, acknowledgements.failed) == (61, 1)
     acknowledgements.forget()
-    receipts[3].kept.set_result(None)
+    kept[3].set_result(None)
     assert acknowledgements.take() == []
-
-
-def journal_future() -> Any:
-    """What a journal gives."""
-    return Future()
 
 
 @in_a_loop
