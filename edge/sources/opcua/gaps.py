@@ -59,10 +59,18 @@ class GapKeeper:
         self._holed = False  # what the server had kept was not all there
         self.ended = asyncio.Event()
 
-    def adopt(self, declared: Sequence[DeclaredSignal]) -> None:
-        """Take up the signals that earlier runs have read: until their next reading, they may miss some."""
+    def adopt(self, declared: Sequence[DeclaredSignal], *, whole: bool) -> None:
+        """Take up the signals that earlier runs have read: until their next reading, they may miss some.
+
+        Args:
+            declared: the signals that are read.
+            whole: whether those are all, so that others are no longer read; not before wildcards are looked up.
+        """
         known = self._sink.signals_of(self._source)
         self._handles = {signal.key: handle for handle, signal in enumerate(declared)}
+        others = {i: time.time_ns() for i, key in known.items() if whole and self.handle_of(key) is None}
+        if others:
+            self._over(others, "unverifiable", "the signal is no longer read")
         ours = {i: key for i, key in known.items() if i not in self._adopted and self.handle_of(key) is not None}
         self._adopted |= ours
         heard = {i for i in ours if i < len(self._last) and self._last[i]}  # in this run

@@ -101,7 +101,7 @@ class PollingSource:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop` is set; reconnect for ever meanwhile."""
-        self._keeper.adopt(self._declared)
+        self._keeper.adopt(self._declared, whole=not self._wild.patterns)
         try:
             await serve_for_ever(stop, self._serve, lambda: self._connected, self._lost)
         finally:
@@ -115,7 +115,7 @@ class PollingSource:
             self._config = await self._wild.expand(link.session, await read_namespaces(link.session))
             self._declared = declared(self._config, self._context)
             self._signals.grow(self._declared)
-            self._keeper.adopt(self._declared)
+            self._keeper.adopt(self._declared, whole=True)
             self._keeper.start_anew()
             self._limits = await read_limits(link.session)
             self._registered.clear()  # they were of the session before

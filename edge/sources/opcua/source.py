@@ -126,7 +126,7 @@ class OpcuaSource:
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop` is set; reconnect for ever meanwhile. At a stop, keep the subscription on the server."""
         self._acks = Acknowledgements()
-        self._keeper.adopt(self._declared)
+        self._keeper.adopt(self._declared, whole=not self._wild.patterns)
         try:
             await serve_for_ever(stop, self._serve, lambda: self._connected, self._lost)
         finally:
@@ -201,7 +201,7 @@ class OpcuaSource:
             self._config = await self._wild.expand(link.session, await read_namespaces(link))
             self._declared = declared(self._config, self._context)
             self._signals.grow(self._declared)
-            self._keeper.adopt(self._declared)
+            self._keeper.adopt(self._declared, whole=True)
 
     async def _learn_events(self, link: Link) -> EventItems | None:
         """Read the server's event types, before the first event comes."""
