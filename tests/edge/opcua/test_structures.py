@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from asyncua import Server, ua
+from asyncua import ua as asyncua_ua
 from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
+from asyncua.server.server import Server
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.sources.opcua.structures import DEEPEST, FAILURES, MOST_VALUES, Field, Structure, Types
 from edge.sources.opcua.wire import DecodeError
 
+ua: Any = asyncua_ua  # the structures that a test defines are put into this module
 GOOD, BAD_DECODING, NO_DATA, NO_COMMUNICATION = 0, 0x80070000, 0x809B0000, 0x80310000
 URI = "urn:fieldlab:structures"
 
@@ -259,9 +261,10 @@ LEAVES = {
 
 def encode(kind: int, value: Any) -> bytes:
     if kind == 12:
-        raw = value.encode()
+        raw: bytes = value.encode()
         return struct.pack("<i", len(raw)) + raw
-    return struct.pack(PACK[kind], value)
+    packed: bytes = struct.pack(PACK[kind], value)
+    return packed
 
 
 @st.composite

@@ -56,7 +56,7 @@ def variables() -> dict[str, dict[str, Any]]:
 def test_every_builtin_type(
     shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, variables: dict[str, dict[str, Any]]
 ) -> None:
-    expected = {}
+    expected: dict[str, tuple[Any, int]] = {}
     for kind, (_, kept) in TABLE.items():
         expected |= {f"{kind}_array[{i}]": stored(one) for i, one in enumerate(kept)}
         if kind not in UNSCALAR:
