@@ -101,9 +101,10 @@ class Flow:
             self._totals["repeated"] += 1
             self._note(one, ())
             return []
-        turn = node.trusted and (seq is None or node.expected is None or seq == node.expected)
+        old = branch is not None and _before(branch, one)  # its number belongs to the sequence of another birth
+        turn = node.trusted and not old and (seq is None or node.expected is None or seq == node.expected)
         if seen and (one.body.time is not None or not turn):  # without a time, two messages may be equal
-            if turn and seq is not None and branch is not None and not _before(branch, one):
+            if turn and seq is not None:
                 node.expected = (seq + 1) & 255  # after a birth that came again, too, its data counts up
             return self._again(node, one)
         if turn:
@@ -112,7 +113,7 @@ class Flow:
             return self._once_more(node, branch, branch.table, one, released)
         if not node.trusted:
             self._want(node)
-        self._hold(node, one, late=not node.trusted)
+        self._hold(node, one, late=old or not node.trusted)
         raise Ignored("held")
 
     def _in_order(self, node: Node, one: One, released: list[Reading]) -> list[Reading]:
