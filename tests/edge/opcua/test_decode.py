@@ -116,10 +116,14 @@ def expected(body: Any) -> Any:
                 continue
             if status & BAD:
                 rows.append((item.ClientHandle, SCALAR, time, None, status))
-            elif value is None or kind.value > 21:
+            elif kind.value > 21 or kind is ua.VariantType.Null:
                 rows.append((item.ClientHandle, SCALAR, time, None, MISMATCH))
-            elif item.Value.Value.is_array:
-                rows += [(item.ClientHandle, i, time, *kept(v, status)) for i, v in enumerate(value)]
+            elif item.Value.Value.is_array:  # a null array is counted as an empty one: it is no reading
+                rows += [(item.ClientHandle, i, time, *kept(v, status)) for i, v in enumerate(value or [])]
+            elif value is None and kind is not ua.VariantType.String:  # a null String is the empty text
+                rows.append((item.ClientHandle, SCALAR, time, None, MISMATCH))
+            elif value is None:
+                rows.append((item.ClientHandle, SCALAR, time, "", status))
             else:
                 rows.append((item.ClientHandle, SCALAR, time, *kept(value, status)))
     return rows
