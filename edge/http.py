@@ -18,7 +18,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from edge.metrics import render
 from fieldlab.errors import RefusedError
 
 log = structlog.get_logger()
@@ -53,6 +52,8 @@ def application(status: Status, extra: Sequence[BaseRoute] = (), *, address: str
         return PlainTextResponse("ready\n" if found["ready"] else "not ready\n", 200 if found["ready"] else 503)
 
     async def metrics(_: Request) -> Response:
+        from edge.metrics import render  # noqa: PLC0415  whoever is never asked does without
+
         body, media_type = render(await asyncio.to_thread(status))
         return Response(body, media_type=media_type)
 
