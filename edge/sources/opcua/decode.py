@@ -5,6 +5,7 @@ import struct
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from edge.sources.opcua.columns import Columns, join
 from edge.sources.opcua.event_fields import EventFields, read_event_list
@@ -177,10 +178,11 @@ def _skip_header(cursor: Cursor, wanted: int) -> None:
 
 def _data_change(body: bytes, pos: int, end: int, arrival: int, fast: bool, memory: Memory | None) -> Columns:
     if fast and end - pos >= _SMALL:
-        columns = read_uniform(body, pos, end, arrival)  # the fastest first: each knows what is its own
-        if columns is None and memory is not None and memory.layout is not None:
-            columns = read_remembered(body, pos, end, arrival, memory.layout)
-        if columns is None:
-            columns = read_gathered(body, pos, end, arrival, memory)
-        return read_grouped(body, pos, end, arrival) if columns is None else columns
+        with np.errstate(invalid="ignore"):  # a signalling NaN of a Float: it becomes a status like every NaN
+            columns = read_uniform(body, pos, end, arrival)  # the fastest first: each knows what is its own
+            if columns is None and memory is not None and memory.layout is not None:
+                columns = read_remembered(body, pos, end, arrival, memory.layout)
+            if columns is None:
+                columns = read_gathered(body, pos, end, arrival, memory)
+            return read_grouped(body, pos, end, arrival) if columns is None else columns
     return Walker(arrival).read(Cursor(body, pos, end))

@@ -340,6 +340,19 @@ def test_a_layout_is_remembered_when_it_came_twice(remembered: Any) -> None:
         assert remembered == [False, False, True], "a new layout takes its place"
 
 
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("kinds", [(10,), (10, 6), (10, 13), (10, 6, 11)])
+def test_a_signalling_nan_is_a_status_and_no_warning(kinds: Any) -> None:
+    memory = Memory()
+    plain = usual_body(1, kinds, bare=False)
+    signalling = plain.replace(struct.pack("<Bf", 10, 0.5), struct.pack("<BI", 10, 0x7FA00000))
+    assert plain != signalling
+    for body in (plain, plain, signalling):
+        fast = rows_of(decode(body, ARRIVAL, memory=memory).columns)
+        assert fast == rows_of(decode(body, ARRIVAL, fast=False).columns)
+    assert OUT_OF_RANGE in {row[4] for row in fast}
+
+
 @st.composite
 def uniform_items(draw: Any) -> Any:
     kind = draw(st.sampled_from([*INTEGERS, ua.VariantType.Double, ua.VariantType.Float, ua.VariantType.Boolean]))
