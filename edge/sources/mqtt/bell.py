@@ -11,6 +11,7 @@ class Bell:
 
     def __init__(self) -> None:
         self._rung = False
+        self._asleep = False  # whether it takes a byte to wake the thread
         self._mouth, self._ear = socket.socketpair()
         self._mouth.setblocking(False)
         self._ear.setblocking(False)
@@ -20,8 +21,9 @@ class Bell:
 
     def ring(self) -> None:
         """Wake the waiting thread; after `close` it does nothing."""
-        if not self._rung:
-            self._rung = True
+        self._rung = True  # before we look whether it sleeps, as it looks at this after it said that it will
+        if self._asleep:
+            self._asleep = False
             with contextlib.suppress(OSError):
                 self._mouth.send(b"\0")
 
@@ -38,11 +40,13 @@ class Bell:
             if beside is not None:
                 self._poll.register(*beside)
             self._beside = beside
-        ready = dict(self._poll.poll(seconds * 1000))
+        self._asleep = True
+        ready = dict(self._poll.poll(0 if self._rung else seconds * 1000))
+        self._asleep = False
         if ready.pop(self._ear.fileno(), 0):
             with contextlib.suppress(OSError):
                 self._ear.recv(4096)
-            self._rung = False  # after the bytes are taken and before the work is looked at: no ring is missed
+        self._rung = False  # after the bytes are taken and before the work is looked at: no ring is missed
         return next(iter(ready.values()), 0)
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ from fieldlab.secrets import read_secret
 PUBACK = 0x40
 PUBCOMP = 0x70
 _CHUNK = 1 << 18  # bytes asked of the socket at once
-_READ_OCTETS = 8_000_000  # bytes read in one go
+_PIECES = 32  # read in one go, at most
 
 _log = structlog.get_logger()
 
@@ -153,37 +153,41 @@ class MqttClient(Client):
         return super().loop_write()
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:  # noqa: ARG002  # paho's signature
-        """Read what has arrived, up to `budget` messages; see `unread`."""
+        """Read what has arrived, up to `budget` messages; see `unread`.
+
+        A piece is split before the next is read, so that memory is used again while the processor has it at hand.
+        """
         rc = MQTTErrorCode.MQTT_ERR_SUCCESS
-        if not self.unread:
-            rc = self._fill()
-        if self.unread and (broken := self._digest()):
-            rc = broken
+        for _ in range(_PIECES):
+            more = False
+            if not self.unread:
+                rc, more = self._fill()
+            if self.unread and (broken := self._digest()):
+                rc = broken
+            if rc or not more or self.budget <= 0 or self.socket() is None:
+                break
         return self._loop_rc_handle(rc) if rc else rc
 
-    def _fill(self) -> MQTTErrorCode:
-        """Read what the socket has into the buffer; of a lost connection too, what came before the loss."""
+    def _fill(self) -> tuple[MQTTErrorCode, bool]:
+        """Read a piece of what the socket has into the buffer; whether there may be more.
+
+        Of a lost connection, what came before the loss is read first.
+        """
         sock: Any = self.socket()
         if sock is None:
-            return MQTTErrorCode.MQTT_ERR_NO_CONN
-        buffer, chunk, view = self._buffer, self._chunk, self._view
-        octets = 0
-        while octets < _READ_OCTETS:
-            try:
-                count = sock.recv_into(chunk)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                break
-            except OSError:
-                count = 0
-            if count == 0:
-                return MQTTErrorCode.MQTT_ERR_CONN_LOST
-            octets += count
-            buffer += view[:count]
-            if count < _CHUNK:
-                break  # that was all: to ask again would cost an exception
+            return MQTTErrorCode.MQTT_ERR_NO_CONN, False
+        try:
+            count = sock.recv_into(self._chunk)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return MQTTErrorCode.MQTT_ERR_SUCCESS, False
+        except OSError:
+            count = 0
+        if count == 0:
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST, False
+        self._buffer += self._view[:count]
         with self._msgtime_mutex:
             self._last_bytes_received = time.monotonic()
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
+        return MQTTErrorCode.MQTT_ERR_SUCCESS, count == _CHUNK  # less was all: to ask again would cost an exception
 
     def _digest(self) -> MQTTErrorCode:
         """Take whole packets from the buffer, up to `budget` messages."""

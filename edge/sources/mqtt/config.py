@@ -45,7 +45,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
         protocol: MQTT version.
         client_id: absent: agent name and index of the source.
         in_flight: unacknowledged messages at most; beyond them the socket is not read.
-        gather: how long packets may gather before they are read: the most that this adds to a reading's latency.
+        gather: how long packets may gather before they are read, at most; a third of it while few come.
         keepalive: seconds between signs of life, whole.
         sparkplug: how we appear as a Sparkplug host application.
         guarantee: say `from-receipt` where publishers are known to use QoS 0; absent: found out from the messages.
@@ -73,7 +73,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
     protocol: Literal["5", "3.1.1"] = "5"
     client_id: str = ""
     in_flight: int = 2000
-    gather: Duration = Duration(0.002)
+    gather: Duration = Duration(0.006)
     keepalive: Duration = Duration(30)
     guarantee: Literal["end-to-end", "from-receipt"] = "end-to-end"
     sparkplug: SparkplugConfig = SparkplugConfig()

@@ -1,17 +1,22 @@
 """Splits what came from the socket into PUBLISH packets, many at a time (MQTT 5, sections 2.1 and 3.3).
 
-Plain ones (QoS 0 or 1, without properties, up to 16 KB) are split by a short loop; the rest one by one.
+Plain ones (QoS 0 or 1, properties of up to 127 bytes, 16 KB in all) are split by a short loop; the rest one by one.
+Packets whose first byte, length and length of the topic are the same have the same layout: it is worked out once.
 """
 
+import struct
+from collections.abc import Callable, Sequence
 from itertools import repeat
-from struct import Struct
 
 import msgspec
 
 PUBLISH = 0x30
 DUP, QOS, RETAIN = 0x08, 0x06, 0x01
-_START = Struct(">BBH").unpack_from  # first byte, length of up to 127, length of the topic
-_NOT_PLAIN = -1
+_KEY = 5  # bytes that say where everything in a plain packet is: first byte, length of up to two, length of the topic
+_LAYOUTS = 10_000  # remembered at most
+_AT_ONCE = 64  # packets taken apart before we look at their properties: what follows long ones is taken apart again
+_Fields = tuple[int, bytes, bytes, bytes, bytes]  # first byte, topic, message id, length of the properties, payload
+_Layout = tuple[Callable[[bytes, int], _Fields], int]  # takes a packet apart; its bytes
 
 
 class MalformedError(Exception):
@@ -41,16 +46,31 @@ class Frames(msgspec.Struct, eq=False):
         return len(self.topics)
 
 
-def _skips(*, properties: bool) -> list[int]:
-    """First byte → bytes between topic and payload, for the plain ones."""
-    skips = list(repeat(_NOT_PLAIN, 256))
-    for flags in range(16):
-        if flags & QOS in (0, 2):
-            skips[PUBLISH | flags] = (2 if flags & QOS else 0) + properties
-    return skips
+_known: dict[bool, dict[bytes, _Layout]] = {False: {}, True: {}}
 
 
-_SKIPS = {False: _skips(properties=False), True: _skips(properties=True)}
+def _layout(key: bytes, *, five: bool) -> _Layout | None:
+    """The layout of the packet that starts with `key`; None if it is not plain."""
+    if len(key) < _KEY or key[0] & 0xF0 != PUBLISH or key[0] & QOS not in (0, 2):
+        return None
+    if key[1] < 0x80:
+        start, stop = 4, 2 + key[1]
+        size = key[2] << 8 | key[3]
+    else:
+        if key[2] >= 0x80:
+            return None
+        start, stop = 5, 3 + (key[1] & 0x7F | key[2] << 7)
+        size = key[3] << 8 | key[4]
+    number = 2 if key[0] & QOS else 0
+    payload = stop - start - size - number - five
+    if payload < 0 or not size:
+        return None
+    made = struct.Struct(f">B{start - 1}x{size}s{number}s{int(five)}s{payload}s")
+    known = _known[five]
+    if len(known) >= _LAYOUTS:
+        known.clear()
+    known[key] = made.unpack_from, stop  # type: ignore[assignment]  # its format makes such fields
+    return known[key]
 
 
 def split_plain(data: bytes, at: int, most: int, frames: Frames, *, five: bool) -> int:
@@ -59,38 +79,57 @@ def split_plain(data: bytes, at: int, most: int, frames: Frames, *, five: bool) 
     Returns:
         Where the first byte is that was not taken.
     """
-    end = len(data)
-    skips = _SKIPS[five]
-    topics, payloads, heads, ids = frames.topics, frames.payloads, frames.heads, frames.ids
-    began = at
-    for _ in range(most):
-        if at + 5 > end:
+    began, n = at, len(frames)
+    most += n
+    while n < most:
+        tried = min(_AT_ONCE, most - n)
+        at = _split_some(data, at, tried, frames, five=five)
+        if len(frames) < n + tried:
             break
-        head, length, size = _START(data, at)
-        if length < 0x80:
-            topic = at + 4
-            stop = at + 2 + length
-        else:
-            second = data[at + 2]
-            if second >= 0x80:
-                break
-            stop = at + 3 + (length & 0x7F | second << 7)
-            size = data[at + 3] << 8 | data[at + 4]
-            topic = at + 5
-        number = topic + size
-        skip = skips[head]
-        body = number + skip
-        if skip < 0 or stop > end or body > stop or not size:
-            break
-        if five and data[body - 1]:
-            break  # it has properties
-        topics.append(data[topic:number])
-        payloads.append(data[body:stop])
-        heads.append(head)
-        ids.append(data[number : number + 2] if head & QOS else b"")
-        at = stop
+        n += tried
     frames.octets += at - began
     return at
+
+
+def _split_some(data: bytes, at: int, most: int, frames: Frames, *, five: bool) -> int:
+    """As `split_plain`, without counting bytes."""
+    found: list[_Fields] = []
+    add, layouts, start = found.append, _known[five].get, at
+    try:
+        for _ in repeat(None, most):
+            key = data[at : at + _KEY]
+            layout = layouts(key) or _layout(key, five=five)
+            if layout is None:
+                break
+            unpack, size = layout
+            add(unpack(data, at))
+            at += size
+    except struct.error:
+        pass  # the packet is not all there
+    if not found:
+        return at
+    heads, topics, ids, properties, payloads = zip(*found, strict=True)
+    if five and properties.count(b"\0") != len(found):
+        payloads = _after_all_properties(properties, payloads)
+        if (n := len(payloads)) < len(found):
+            heads, topics, ids, at = heads[:n], topics[:n], ids[:n], start
+            for _ in range(n):
+                at = extent(data, at)[1]
+    frames.heads += heads
+    frames.topics += topics
+    frames.ids += ids
+    frames.payloads += payloads
+    return at
+
+
+def _after_all_properties(lengths: Sequence[bytes], rest: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The payloads, up to the first with properties of more than 127 bytes, or more than the packet has."""
+    found: list[bytes] = []
+    for length, both in zip(lengths, rest, strict=True):
+        if length[0] >= 0x80 or length[0] > len(both):
+            break
+        found.append(both[length[0] :])
+    return tuple(found)
 
 
 def extent(data: bytes | bytearray, at: int) -> tuple[int, int]:

@@ -25,6 +25,7 @@ _log = structlog.get_logger()
 _PUBACK = bytes((PUBACK, 2))
 _COUNTERS = ("messages", "readings", "qos0", "retained", "redelivered", "set_aside", "ignored", "unmatched", "empty")
 _ALONE = 64  # messages read one by one, at most, before many at once are tried again
+_FIRST_TIME = frozenset((0x32,))  # a message of QoS 1 that is neither sent again nor retained
 _DUPS = frozenset(0x30 | DUP | flags for flags in range(16))
 
 
@@ -157,11 +158,13 @@ class Intake:
         if head & RETAIN or head & QOS > 2:
             return 0
         qos = (head & QOS) >> 1
-        alike = {head | DUP, head & ~DUP}
         heads = frames.heads[at:] if at else frames.heads
-        if not alike.issuperset(heads):
-            heads = heads[: next(i for i, each in enumerate(heads) if each not in alike)]
-            n = at + len(heads)
+        kinds = set(heads)
+        if len(kinds) > 1:
+            alike = {head | DUP, head & ~DUP}
+            if not kinds <= alike:
+                heads = heads[: next(i for i, each in enumerate(heads) if each not in alike)]
+                n = at + len(heads)
         rows = self._sure if qos else self._unsure
         before = len(rows)
         starts: list[int] = []
@@ -186,9 +189,8 @@ class Intake:
             return taken
         ids = frames.ids[at:n]
         self._acknowledge.append(_puback(ids))
-        repeated = [each in _DUPS for each in heads[:taken]]
-        if any(repeated):
-            counters["redelivered"] += sum(repeated)
+        repeated = [False] * taken if kinds == _FIRST_TIME else [each in _DUPS for each in heads[:taken]]
+        counters["redelivered"] += sum(repeated)
         if self._redelivers:
             messages = self._messages
             messages.ids += ids
@@ -289,7 +291,9 @@ class Intake:
         Args:
             session: the broker session that the message ids belong to.
         """
-        lost = Counter(self._sure.lost) + Counter(self._unsure.lost)
+        lost = self._sure.lost
+        if self._unsure.lost:
+            lost = dict(Counter(lost) + Counter(self._unsure.lost))
         taken = Pass(
             self._sure.build() if len(self._sure) else None,
             self._messages.delivery(session),
@@ -303,7 +307,7 @@ class Intake:
             b"".join(self._acknowledge),
             self._count,
             self._octets,
-            dict(lost),
+            lost,
         )
         self._clear()
         return taken

@@ -20,6 +20,7 @@ _VALUE = int | float | bool | str | None
 _TIME = int | float | str | None
 _LARGEST_STATUS = 0xFFFFFFFF
 _EXACT = 2**53
+_AT_ONCE = 100_000  # bytes of arrays: their numbers are small objects for a moment, in memory that is used again
 _NANOSECONDS = 1e17  # from here on, an epoch counts nanoseconds: see `times`
 
 
@@ -65,8 +66,9 @@ class Shape:
         found = _decode(self._decode, payloads)
         if found:
             return self._read_scalars(found, payloads, signals, arrival, rows, starts)
+        some = payloads[: max(1, _AT_ONCE // max(len(payloads[0]), 1))]
         for kind, decode in self._arrays:
-            found = _decode(decode, payloads)
+            found = _decode(decode, some)
             if found:
                 return self._read_arrays(found, kind, payloads, signals, arrival, rows, starts)
         return 0

@@ -31,6 +31,7 @@ from edge.sources.mqtt.frames import Frames
 from edge.sources.mqtt.gaps import ConnectionGaps
 from edge.sources.mqtt.intake import Intake
 from edge.sources.mqtt.keeper import Keeper
+from edge.sources.mqtt.pace import Pace
 from edge.sources.mqtt.pending import Pending
 from edge.sources.mqtt.session import SessionFile
 from edge.sources.mqtt.speaker import Message, Speaker
@@ -44,6 +45,7 @@ from fieldlab.secrets import read_secret
 _log = structlog.get_logger()
 
 _PASS_MESSAGES = 1000
+_TENDING = 0.2  # s between two looks at the keep-alive
 _PENDING_OCTETS = 64_000_000
 _ANSWER = 10.0  # s: for CONNACK and SUBACK
 _BACK_OFF = (0.5, 10.0)  # s: first and longest
@@ -83,6 +85,7 @@ class MqttSource:
         shared = any(each.startswith("$share/") for each in filters_of(config))
         self._gaps = ConnectionGaps(self.name, sink, clean=self._clean, shared=shared)
         self._resumed = False
+        self._pace = Pace(config.gather)
         self._bell = Bell()
         self._pending = Pending(self._ring)
         self._client = MqttClient(config, self._broker, self._client_id, self._receive, clean=self._clean)
@@ -193,6 +196,7 @@ class MqttSource:
     def _serve(self, answer_by: float) -> None:
         """Read and acknowledge until the connection is lost or we are to stop."""
         client = self._client
+        tend_at = 0.0
         while client.socket() is not None and not self._stopping.is_set():
             if not self._subscriptions.answered and time.monotonic() > answer_by:
                 self._fail(
@@ -205,9 +209,10 @@ class MqttSource:
             room = self._room()
             if self._wait(0.5, reading=room > 0):
                 if not client.unread and self._config.gather > 0:
-                    time.sleep(self._config.gather)
+                    time.sleep(self._pace.pause())
                 client.budget = room
                 self._drive(client.loop_read)
+                self._pace.took(len(self._intake))
             self._speak()
             self._hand_over()
             self._acknowledge()
@@ -215,7 +220,9 @@ class MqttSource:
                 self._drive(client.loop_write)
             if client.socket() is None:
                 return
-            self._drive(client.loop_misc if room > 0 else client.ping_unread)
+            if (now := time.monotonic()) >= tend_at:
+                tend_at = now + _TENDING
+                self._drive(client.loop_misc if room > 0 else client.ping_unread)
 
     def _drive(self, step: Callable[[], object]) -> None:
         """Let paho work; what a broken broker makes it stumble over ends the connection, not us."""
@@ -278,14 +285,14 @@ class MqttSource:
         for batch, delivery in ((taken.batch, taken.delivery), (taken.unacknowledged, None)):
             if batch is not None:
                 before = len(self._heard)
-                self._heard.update(batch.signal.tolist())
+                self._heard.update(np.unique(batch.signal).tolist())
                 if len(self._heard) != before:
                     self._known |= self._heard
                 futures.append(self._sink.append(batch, delivery=delivery, overflow=lost))
                 lost = None
         for batch, delivery in ((taken.past, taken.past_delivery), (taken.unacknowledged_past, None)):
             if batch is not None:
-                self._known.update(batch.signal.tolist())
+                self._known.update(np.unique(batch.signal).tolist())
                 futures.append(self._sink.backfill(batch, delivery=delivery))
         for letters, delivery in ((taken.letters, taken.letters_delivery), (taken.unacknowledged_letters, None)):
             if letters:

@@ -88,3 +88,37 @@ def test_any_bytes_give_packets_or_the_declared_error(data: bytes, five: bool) -
 def test_what_no_broker_may_send(data: bytes) -> None:
     with pytest.raises(MalformedError):
         read(data, Frames([], [], [], []), five=True)
+
+
+class Counting(dict[bytes, Any]):
+    """Layouts that count how often one is looked for: once for each packet that is taken apart."""
+
+    looks = 0
+
+    def get(self, key: bytes, default: Any = None) -> Any:
+        self.looks += 1
+        return super().get(key, default)
+
+
+def test_properties_cost_one_look_a_packet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packets with properties are not taken apart anew for each that comes before them, short or long."""
+    for properties in (b"\x26\x00\x01a\x00\x01b", b"\x26\x00\x01a\x00\x80" + b"c" * 128):
+        data = b"".join(packet(0x32, b"a/b", i + 1, properties, b"x", five=True) for i in range(500))
+        frames = Frames([], [], [], [])
+        known = Counting()
+        monkeypatch.setattr("edge.sources.mqtt.frames._known", {True: known})
+        assert read(data, frames, five=True) == len(data)
+        assert len(frames) == 500
+        assert known.looks <= 502 * 64, "at most as many as are taken apart at once"
+        assert known.looks <= 501 or len(properties) > 127
+
+
+def test_layouts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.sources.mqtt.frames._LAYOUTS", 10)
+    known: dict[bool, dict[bytes, Any]] = {False: {}, True: {}}
+    monkeypatch.setattr("edge.sources.mqtt.frames._known", known)
+    frames = Frames([], [], [], [])
+    data = b"".join(packet(0x32, b"t", 1, b"", b"x" * n, five=True) for n in range(60))
+    assert read(data, frames, five=True) == len(data)
+    assert [len(each) for each in frames.payloads] == list(range(60))
+    assert 0 < len(known[True]) <= 10
