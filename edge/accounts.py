@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -25,11 +24,13 @@ _NEWEST = 100  # gaps in `status`
 
 
 def routes(
-    journal: Journal, gaps: Gaps, stores: Sequence[Store], agent: str, reader: Reader | None
+    journal: Journal, gaps: Gaps, stores: Callable[[], Sequence[Store]], agent: str, reader: Callable[[], Reader | None]
 ) -> Sequence[BaseRoute]:
-    """`GET /ledger?since=NS`. One is made at a time: it reads all that waits for the stores."""
+    """`GET /ledger?since=NS`. One is made at a time: it reads all that waits for the stores.
+
+    `stores` and `reader` give those that there are at the time.
+    """
     one = asyncio.Lock()
-    make = partial(report, journal, gaps, _names(stores), agent, count=None if reader is None else reader.counts)
 
     async def answer(request: Request) -> Response:
         if request.scope["server"][1] is not None:
@@ -39,8 +40,9 @@ def routes(
         except ValueError as e:
             return PlainTextResponse(f"{e}\n", 400)
         async with one:
-            found = await asyncio.to_thread(make, since=since)
-        return Response(msgspec.json.encode(found), media_type="application/json")
+            count = None if (found := reader()) is None else found.counts
+            made = await asyncio.to_thread(report, journal, gaps, _names(stores()), agent, since=since, count=count)
+        return Response(msgspec.json.encode(made), media_type="application/json")
 
     return [Route("/ledger", answer)]
 

@@ -31,6 +31,7 @@ class Catalog:
         self._on_change = on_change
         self._lock = threading.Lock()
         self._infos: dict[int, SignalInfo] = {}
+        self._given: dict[int, tuple[SignalInfo, float, float]] = {}  # the sources' words, without the rules
         self._scale: NDArray[np.float64] = np.ones(0)
         self._offset: NDArray[np.float64] = np.zeros(0)
         self._scaled = False
@@ -42,16 +43,33 @@ class Catalog:
             TooManySignalsError: if it is new and the table is full.
         """
         index = self._signals.index(info.key)
-        matching = [rule for rule in self._rules if fnmatchcase(info.key.short, rule.match)]
-        for rule in matching:
-            info, scale, offset = _overrule(info, rule, scale, offset)
         with self._lock:
-            if self._infos.get(index) == info:
-                return index
-            self._infos[index] = info
-            self._set_scale(index, scale, offset)
-        self._on_change(info)
+            self._given[index] = (info, scale, offset)
+            changed = self._overrule(index)
+        if changed is not None:
+            self._on_change(changed)
         return index
+
+    def follow(self, rules: Sequence[SignalRule]) -> None:
+        """Describe every signal by other rules from now on. What did not change is not told again."""
+        with self._lock:
+            self._rules = rules
+            changed = [self._overrule(index) for index in sorted(self._given)]
+        for info in changed:
+            if info is not None:
+                self._on_change(info)
+
+    def _overrule(self, index: int) -> SignalInfo | None:
+        """Apply the rules to what is given of a signal: its description, if that is new."""
+        info, scale, offset = self._given[index]
+        for rule in self._rules:
+            if fnmatchcase(info.key.short, rule.match):
+                info, scale, offset = _overrule(info, rule, scale, offset)
+        self._set_scale(index, scale, offset)
+        if self._infos.get(index) == info:
+            return None
+        self._infos[index] = info
+        return info
 
     def index(self, key: SignalKey, guarantee: Guarantee) -> int:
         """The index of a signal, described by the rules alone if it is new; a weaker guarantee replaces a stronger one.
@@ -67,6 +85,8 @@ class Catalog:
             weaker = msgspec.structs.replace(known, guarantee=guarantee)
             with self._lock:
                 self._infos[index] = weaker
+                given, scale, offset = self._given[index]
+                self._given[index] = (msgspec.structs.replace(given, guarantee=guarantee), scale, offset)
             self._on_change(weaker)
         return index
 

@@ -1,5 +1,6 @@
 """An agent's configuration file: its sections put together from those of each kind."""
 
+import ipaddress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from ingest.stores import known_kinds as known_stores
 from ingest.stores import load_kind as load_store
 from ingest.stores.base import StoreContext
 
+SHORTEST_TOKEN = 16  # characters: nobody guesses it over the network
+
 
 class AgentSection(msgspec.Struct, frozen=True, kw_only=True):
     """`[agent]`.
@@ -26,6 +29,9 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True):
         name: the tag `agent`; the MQTT client id is name and index of the source.
         data: journal, embedded store, certificates; mode 0700.
         http: address and port of /healthz, /readyz, /metrics and the board; empty for none.
+        http_token_file: the token that a request to `http` must bring; needed unless `http` is a loopback address.
+        reload: `auto`: a changed file is applied as soon as it rests, but for what needs a person's SIGHUP; `signal`:
+            SIGHUP only.
         lateness: how long a reading may be late and still be judged.
         max_series: the cap on signals.
         journal_max: the cap on the journal's size.
@@ -36,6 +42,8 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     data: Path = Path("var")
     http: str = "127.0.0.1:8321"
+    http_token_file: Path | None = None
+    reload: Literal["auto", "signal"] = "auto"
     lateness: Duration = Duration(2)
     max_series: int = 100_000
     journal_max: Size = Size(2_000_000_000)
@@ -155,6 +163,12 @@ def load(path: Path, *, agent: str = "") -> AgentConfig:
         section = msgspec.structs.replace(section, data=path.parent / section.data)
     if not section.name or not all(c.isalnum() or c in "-_." for c in section.name):
         raise document.error("may hold letters, digits, - _ and . only", "agent.name")
+    if section.http and section.http_token_file is None and not _is_loopback(section.http):
+        words = (
+            f"{section.http!r} can be reached by others: write a token of at least {SHORTEST_TOKEN} characters to a"
+            " file and name it in http_token_file; or listen on 127.0.0.1 only"
+        )
+        raise document.error(words, "agent.http")
     if not top.source:
         raise document.error("there is no [[source]]: nothing to read", "source")
     sources = _configured(document, top.source, "source", {})
@@ -173,6 +187,15 @@ def load(path: Path, *, agent: str = "") -> AgentConfig:
         raise document.error(message, key)
     _refuse_worker_with_judgement(document, config)
     return config
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether nobody but this computer reaches `host:port`."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _configured(

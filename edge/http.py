@@ -18,7 +18,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from fieldlab.errors import RefusedError
+from edge.config import SHORTEST_TOKEN
+from edge.gate import Gate
+from fieldlab.errors import ConfigError, RefusedError
+from fieldlab.secrets import read_secret
 
 log = structlog.get_logger()
 
@@ -34,12 +37,22 @@ class _Server(uvicorn.Server):
         yield
 
 
-def application(status: Status, extra: Sequence[BaseRoute] = (), *, address: str = "") -> Starlette:
-    """The routes of an agent. `status` may block; it runs in a thread.
+def application(status: Status, extra: Sequence[BaseRoute] = (), *, address: str = "", token: str = "") -> Starlette:
+    """What an agent answers.
 
     On a loopback address only local names are answered, so that no web page of elsewhere can read through a
-    person's browser (DNS rebinding).
+    person's browser (DNS rebinding). With a `token`, what comes over the network must bring it.
     """
+    host = address.rpartition(":")[0]
+    allowed = [*_LOCAL_NAMES] if host in ("", *_LOCAL_NAMES) else ["*"]
+    return Starlette(
+        routes=routes(status, extra),
+        middleware=[Middleware(Gate, token=token), Middleware(TrustedHostMiddleware, allowed_hosts=allowed)],
+    )
+
+
+def routes(status: Status, extra: Sequence[BaseRoute] = ()) -> list[BaseRoute]:
+    """The routes of an agent: its health, and `extra`. `status` may block; it runs in a thread."""
 
     async def now(_: Request) -> Response:
         return Response(msgspec.json.encode(await asyncio.to_thread(status)), media_type="application/json")
@@ -57,16 +70,25 @@ def application(status: Status, extra: Sequence[BaseRoute] = (), *, address: str
         body, media_type = render(await asyncio.to_thread(status))
         return Response(body, media_type=media_type)
 
-    routes = [
+    return [
         Route("/status", now),
         Route("/healthz", healthy),
         Route("/readyz", ready),
         Route("/metrics", metrics),
         *extra,
     ]
-    host = address.rpartition(":")[0]
-    allowed = [*_LOCAL_NAMES] if host in ("", *_LOCAL_NAMES) else ["*"]
-    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=allowed)])
+
+
+def read_token(path: Path | None) -> str:
+    """The token of the network, from its file; empty if there is none.
+
+    Raises:
+        ConfigError: if it cannot be read, is open to others, or too short.
+    """
+    token = read_secret(path) if path is not None else ""
+    if path is not None and len(token) < SHORTEST_TOKEN:
+        raise ConfigError(f"a token has at least {SHORTEST_TOKEN} characters: openssl rand -hex 32", file=path)
+    return token
 
 
 def listen(address: str) -> socket.socket:

@@ -53,8 +53,9 @@ class Judge:
             start = chunk.upto
         self._saved = self._position
 
-    async def configure(self) -> None:
-        """Put the configuration into the journal, if the charts are not yet judged by it."""
+    async def configure(self, config: AnalyticsConfig | None = None) -> None:
+        """Put the configuration into the journal, or another one, if the charts are not yet judged by it."""
+        self._config = config or self._config
         pending, _ = self._journal.lag(self._position, frozenset({RecordKind.CONTROL}))
         if pending or self._engine.config_hash != config_hash(self._config):
             detail = msgspec.to_builtins(self._config)

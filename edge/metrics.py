@@ -86,6 +86,13 @@ class _Snapshot(Collector):
         for outcome, count in status["actions"].items():
             actions.add_metric([outcome], count)
         yield actions
+        configuration = status["configuration"]
+        yield CounterMetricFamily("fieldlab_reloads", "Configurations applied", value=configuration["reloads"])
+        yield GaugeMetricFamily(
+            "fieldlab_configuration_pending",
+            "1 while the configuration file is not what runs: refused, or waiting for SIGHUP",
+            value=float(bool(configuration["refused"] or configuration["waiting"])),
+        )
         yield GaugeMetricFamily("fieldlab_memory_bytes", "Resident memory of the agent", value=status["memory_bytes"])
         yield GaugeMetricFamily("fieldlab_uptime_seconds", "Seconds since the agent started", value=status["uptime"])
 

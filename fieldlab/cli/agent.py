@@ -1,4 +1,4 @@
-"""`fieldlab agent`: runs an edge agent, or an ingest worker, until SIGTERM."""
+"""`fieldlab agent`: runs an edge agent, or an ingest worker, until SIGTERM; SIGHUP: it reads the file again."""
 
 import argparse
 import asyncio
@@ -37,7 +37,10 @@ async def _run(path: Path) -> None:
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # before the start, which may take long after a crash
         loop.add_signal_handler(number, asked.set)
-    await Agent(config, board=_board() if config.agent.http else None).run(asked)
+    agent = Agent(config, board=_board() if config.agent.http else None)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+        loop.add_signal_handler(signal.SIGHUP, agent.reload)
+    await agent.run(asked)
 
 
 def _board() -> "BoardRoutes | None":

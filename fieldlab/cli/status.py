@@ -33,6 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print(status: dict[str, Any]) -> None:
     print(f"agent {status['agent']}: {'ready' if status['ready'] else 'NOT READY'}, up {status['uptime']:.0f} s")
+    for state in ("refused", "waiting"):
+        if status["configuration"][state]:
+            _line(f"configuration: {state}", status["configuration"][state])
     for source in status["sources"]:
         state = "connected" if source["connected"] else "NOT CONNECTED"
         _line(f"source {source['name']} {source['url']}: {state}, {source['signals']} signals", source["error"])
