@@ -1,11 +1,18 @@
 """CPU per message at QoS 1 through a real mosquitto: our source, plain paho, mosquitto_sub; in turn, in one run.
 
-    python -m benchmarks.mqtt [--messages 60000] [--rounds 3] [--no-tls]
+    python -m benchmarks.mqtt [--messages 60000] [--rounds 5] [--no-tls] [--only single|arrays|tls|paced|latency]
 
 Broker and feeder share one core, the measured process has another (where there are two). Only the measured process
-counts, from its subscription to its last message; the median of the rounds is printed. `ours-journal` has everything on
-disk, fsynced, before it acknowledges; `ours-null` hands its batches to a sink that is done at once; paho counts
-(`paho`) or also calls json.loads (`paho-json`); mosquitto_sub prints to /dev/null.
+counts, from its subscription to its last message. Every round runs everybody in turn; a ratio is the median of the
+ratios within the rounds. What each one does with a message:
+
+- `ours-null`: receive, parse topic and JSON into columns, acknowledge. Before the journal: what `paho-json` does.
+- `ours-journal`: the same, and everything is fsynced in the journal before it is acknowledged.
+- `paho`: receive, acknowledge. `paho-json`: json.loads, too.
+- `mosquitto_sub`: receive, print to /dev/null, acknowledge. It parses nothing.
+
+`single` is as fast as the broker can, with one value a message; `arrays` has 100 values a message; `paced` is 2,000
+messages a second. `latency` is the age of a reading when it is handed to the journal, with and without `gather`.
 """
 
 # ruff: noqa: PLW1509  # nothing runs beside the thread that starts them
@@ -93,7 +100,7 @@ def measure_python(name: str, port: int, feed_port: int, count: int, values: int
     return found
 
 
-def measure_mosquitto_sub(port: int, feed_port: int, count: int, values: int, ca: str) -> dict[str, Any]:
+def measure_mosquitto_sub(port: int, feed_port: int, count: int, values: int, ca: str, rate: int) -> dict[str, Any]:
     command = ["mosquitto_sub", "-p", str(port), "-h", "127.0.0.1", "-t", "fieldlab/#", "-q", "1", "-C", str(count)]
     if ca:
         command += ["--cafile", ca]
@@ -102,7 +109,7 @@ def measure_mosquitto_sub(port: int, feed_port: int, count: int, values: int, ca
     time.sleep(1.0)  # it does not say when it is subscribed
     before = int(Path(f"/proc/{process.pid}/schedstat").read_text().split()[0]) / 1e9
     began = time.monotonic()
-    feed(feed_port, count, values)
+    feed(feed_port, count, values, rate)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -111,35 +118,56 @@ def measure_mosquitto_sub(port: int, feed_port: int, count: int, values: int, ca
     return {"cpu_s": spent, "wall_s": time.monotonic() - began, "messages": count}
 
 
-def compare(names: tuple[str, ...], port: int, feed_port: int, count: int, values: int, ca: str, rounds: int) -> Any:
+def compare(
+    names: tuple[str, ...], port: int, feed_port: int, count: int, values: int, ca: str, rounds: int, rate: int = 0
+) -> Any:
     found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
             if name == "mosquitto_sub":
-                one = measure_mosquitto_sub(port, feed_port, count, values, ca)
+                one = measure_mosquitto_sub(port, feed_port, count, values, ca, rate)
             else:
-                one = measure_python(name, port, feed_port, count, values, ca)
+                one = measure_python(name, port, feed_port, count, values, ca, rate)
             if one["messages"] != count or one.get("readings", count * values) != count * values:
                 raise SystemExit(f"{name} took {one}, of {count} messages")
             found[name].append(one["cpu_s"] / count * 1e6)
             print(f"{name:14s} {found[name][-1]:7.2f} us CPU, {count / one['wall_s']:7.0f} msg/s", file=sys.stderr)
-    cost = {name: round(statistics.median(costs), 2) for name, costs in found.items()}
     ratios = {
-        f"{ours} / {peer}": round(cost[ours] / cost[peer], 3)
+        f"{ours} / {peer}": round(statistics.median(a / b for a, b in zip(found[ours], found[peer], strict=True)), 3)
         for ours in names
         if ours.startswith("ours")
         for peer in names
         if not peer.startswith("ours")
     }
+    cost = {name: round(statistics.median(costs), 2) for name, costs in found.items()}
     return {"cpu_us_per_message": cost, "ratios": ratios}
+
+
+def latency(port: int, rounds: int) -> dict[str, Any]:
+    """Median over the rounds of p50 and p99 of a reading's age, by rate; `added`: with `gather` less without."""
+    found: dict[str, Any] = {}
+    for rate, count in ((500, 2000), (10_000, 30_000)):
+        ages: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            for name, gather in (("without", "0"), ("with", "default")):
+                one = measure_python(f"latency-{gather}", port, port, count, 1, "", rate)
+                for q in ("p50", "p99"):
+                    ages.setdefault(f"{q} {name} gather", []).append(one[f"{q}_ms"])
+        middle = {name: round(statistics.median(each), 2) for name, each in ages.items()}
+        added = {
+            f"added at {q}": round(middle[f"{q} with gather"] - middle[f"{q} without gather"], 2)
+            for q in ("p50", "p99")
+        }
+        found[f"{rate} messages/s"] = middle | added
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=60_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-tls", action="store_true")
-    parser.add_argument("--only", choices=["single", "arrays", "tls", "latency"])
+    parser.add_argument("--only", choices=["single", "arrays", "tls", "paced", "latency"])
     arguments = parser.parse_args()
     count, rounds, only = arguments.messages, arguments.rounds, arguments.only
     result: dict[str, Any] = {"messages": count, "rounds": rounds}
@@ -158,12 +186,11 @@ def main() -> None:
             if only in (None, "tls") and not arguments.no_tls:
                 ca = str(folder / "ca.pem")
                 result["tls"] = compare(names, tls_port, port, count, 1, ca, rounds)
+            if only in (None, "paced"):
+                few = ("ours-null", "paho-json", "mosquitto_sub")
+                result["paced_2000_per_s"] = compare(few, port, port, max(count // 6, 1), 1, "", rounds, 2000)
             if only in (None, "latency"):
-                late = {g: measure_python(f"latency-{g}", port, port, 4000, 1, "", 500) for g in ("0", "0.002")}
-                result["latency_ms_at_500_per_s"] = {
-                    f"gather {float(g) * 1000:g} ms": {k: one[k] for k in ("p50_ms", "p99_ms")}
-                    for g, one in late.items()
-                } | {"added at p99": round(late["0.002"]["p99_ms"] - late["0"]["p99_ms"], 3)}
+                result["latency_ms"] = latency(port, rounds)
         finally:
             broker.terminate()
             broker.wait(10)

@@ -1,7 +1,7 @@
 """One subscriber, in a process of its own: prints `ready`, takes N messages, prints what they cost as JSON.
 
 subscribers.py NAME URL N CA        NAME: ours-journal, ours-null, paho, paho-json
-subscribers.py latency-GATHER URL N CA
+subscribers.py latency-GATHER URL N CA      GATHER: seconds, or default
 """
 
 # ruff: noqa: ASYNC110  # the source has counters and no events: what it costs to look is counted
@@ -98,18 +98,18 @@ class NullSink:
         raise SystemExit(f"unreadable: {letters[0].reason}")
 
 
-def ours(url: str, count: int, ca: str, *, journal: bool, gather: float | None = None) -> None:
+def ours(url: str, count: int, ca: str, *, journal: bool, latency: bool = False, gather: str = "default") -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         kept = Journal(data / "journal.db") if journal else None
-        null = NullSink(times=gather is not None)
+        null = NullSink(times=latency)
         sink: Any = null
         if kept is not None:
             sink = Intake("mqtt-0", kept, Catalog(kept.signals, [], lambda _info: None), Gaps(kept, "bench"))
         extra: dict[str, Any] = {"ca_file": Path(ca)} if ca else {}
-        if gather is not None:
-            extra["gather"] = Duration(gather)
+        if gather != "default":
+            extra["gather"] = Duration(float(gather))
         config = MqttConfig(url=url, client_id=f"benchmark-{os.getpid()}", session_expiry=Duration(1), **extra)
         context = SourceContext(name="mqtt-0", agent="b", index=0, site="s", area="a", line="l", data=data)
         source = KIND.create(config, context, sink)
@@ -125,7 +125,7 @@ def ours(url: str, count: int, ca: str, *, journal: bool, gather: float | None =
             while (s := source.status().counters)["messages"] < count or s["in_flight"]:
                 await asyncio.sleep(0.1)
             more: dict[str, Any] = {"readings": s["readings"]}
-            if gather is not None:
+            if latency:
                 late = np.concatenate(null.late) / 1e6
                 more |= {f"p{q}_ms": round(float(np.percentile(late, q)), 3) for q in (50, 99)}
             usage(began, wall, s["messages"], **more)
@@ -148,7 +148,7 @@ def main() -> None:
     if name.startswith("paho"):
         paho(url, count, ca, parse=name == "paho-json")
     elif name.startswith("latency-"):
-        ours(url, count, ca, journal=False, gather=float(name.partition("-")[2]))
+        ours(url, count, ca, journal=False, latency=True, gather=name.partition("-")[2])
     else:
         ours(url, count, ca, journal=name == "ours-journal")
 

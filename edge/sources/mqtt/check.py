@@ -16,6 +16,7 @@ from edge.sources.mqtt.client import MqttClient, refusal, unreachable
 from edge.sources.mqtt.config import MqttConfig, filters_of, parse_url, validate
 from edge.sources.mqtt.dialect import Ignored
 from edge.sources.mqtt.formats import dialect_of
+from edge.sources.mqtt.large import Large
 from edge.sources.mqtt.rows import Rows
 from edge.sources.mqtt.tls import pin_of, shown_by
 from edge.sources.mqtt.topics import is_shared, matches, plain_filter
@@ -61,6 +62,7 @@ class Probe:
         self._dialect = dialect_of(config, context, self)
         self._id = f"fieldlab-check-{secrets.token_hex(6)}"
         self.client = MqttClient(config, self.broker, self._id, self._receive, clean=True)
+        self.client.receive_large = self._large
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = self._on_subscribe
 
@@ -153,6 +155,13 @@ class Probe:
             number = float(batch.value[last])
             seen.value = batch.texts().get(last, None if number != number else number)  # noqa: PLR0124  # NaN
             seen.time, seen.status = int(batch.time[last]), int(batch.status[last])
+
+    def _large(self, large: Large) -> None:
+        if large.topic in self.topics or len(self.topics) < _TOPICS_MAX:
+            seen = self.topics.setdefault(large.topic, _Topic())
+            seen.messages += 1
+            seen.errors += 1
+            seen.error = large.reason(self.config.max_payload)
 
 
 async def check(config: MqttConfig, context: SourceContext, *, seconds: float = LISTEN) -> list[CheckLine]:

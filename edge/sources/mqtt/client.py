@@ -1,7 +1,7 @@
 """paho's client for one connection at a time: our loop reads the socket, and acknowledges when we say so.
 
 paho keeps the connection, the session and the packets. It is driven by its calls for an external event loop; it never
-reconnects by itself. `loop_read` reads all that is there, and splits it itself; what is no PUBLISH of QoS 0 or 1 goes
+reconnects by itself. `loop_read` reads what is there, and splits it itself; what is no PUBLISH of QoS 0 or 1 goes
 paho's way. Private names used (paho is pinned below 2.3): `_packet_handle`, `_in_packet`, `_loop_rc_handle`,
 `_packet_queue`, `_sock_close`, `_sock`, `_ssl_wrap_socket`, `_connect_timeout`, `_send_pingreq`, `_last_msg_out`,
 `_ping_t`, `_last_bytes_received`, `_msgtime_mutex`, `MQTTMessage._topic`.
@@ -23,6 +23,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.sources.mqtt.config import Broker, MqttConfig
 from edge.sources.mqtt.frames import DUP, PUBLISH, QOS, RETAIN, Frames, MalformedError, extent, split_one, split_plain
+from edge.sources.mqtt.large import Large, is_begun, missing, take
 from edge.sources.mqtt.speaker import Message
 from edge.sources.mqtt.tls import WrongCertificateError, check_pin, pin_of, tls_context
 from edge.sources.mqtt.tls_socket import TlsSocket
@@ -59,6 +60,8 @@ class MqttClient(Client):
         generation: the number of the connection; acknowledgements of an older one must not be sent.
         budget: how many messages `loop_read` may still read; the receiver may set it to 0.
         receive_many: takes messages instead of `receive`, many at once.
+        receive_large: takes messages beyond `max_payload`.
+        refused: topic → why the broker refuses what we publish there.
 
     Args:
         config: the broker and our rights there.
@@ -84,6 +87,11 @@ class MqttClient(Client):
         self._five = five
         self._receive = receive
         self.receive_many: Callable[[Frames], None] | None = None
+        self.receive_large: Callable[[Large], None] = lambda _large: None
+        self.refused: dict[str, str] = {}
+        self._topics_said: dict[int, str] = {}  # by message id, until the broker has answered
+        self._large: Large | None = None  # its end is not here yet
+        self._pass_by = 0  # bytes of it that are still to come
         self._verified = tls_context(config) if broker.tls else None
         self._tls_name = config.server_name or broker.host
         self._pin = pin_of(config)
@@ -91,9 +99,11 @@ class MqttClient(Client):
         self._chunk = bytearray(_CHUNK)
         self._view = memoryview(self._chunk)
         self._buffer = bytearray()  # packets not taken yet, the last one perhaps not all there
+        self._most = config.max_payload
         self._need = 0  # so many bytes make the first of them whole
         self._arrival = 0
         self.on_message = self._take
+        self.on_publish = self._taken_or_refused
         if self._verified is not None:
             self.tls_set_context(self._verified)
         properties = Properties(PacketTypes.CONNECT) if five else None  # type: ignore[no-untyped-call]  # paho's
@@ -122,7 +132,9 @@ class MqttClient(Client):
         """As in paho; the connection gets a new number."""
         self.generation += 1
         self._buffer.clear()
-        self._need = 0
+        self._need = self._pass_by = 0
+        self._large = None
+        self._topics_said.clear()
         return super().reconnect()
 
     def _ssl_wrap_socket(self, tcp_sock: Any) -> Any:
@@ -184,10 +196,26 @@ class MqttClient(Client):
             count = 0
         if count == 0:
             return MQTTErrorCode.MQTT_ERR_CONN_LOST, False
-        self._buffer += self._view[:count]
+        self._buffer += self._view[self._let_pass(count) : count]
         with self._msgtime_mutex:
             self._last_bytes_received = time.monotonic()
         return MQTTErrorCode.MQTT_ERR_SUCCESS, count == _CHUNK  # less was all: to ask again would cost an exception
+
+    def _large_at(self, data: bytes, at: int, start: int, stop: int) -> Large | None:
+        """The message at `at`, if it is too large and its first bytes are there."""
+        if stop - start <= self._most or self.budget <= 0 or not is_begun(len(data), start, stop):
+            return None
+        found = take(data, data[at], start, stop, time.time_ns(), five=self._five)
+        return found if found.octets > self._most else None
+
+    def _let_pass(self, count: int) -> int:
+        """How many of `count` bytes belong to a message that is too large; at its end it is handed over."""
+        passing = min(count, self._pass_by)
+        self._pass_by -= passing
+        if self._large is not None and not self._pass_by:
+            large, self._large = self._large, None
+            self.receive_large(large)
+        return passing
 
     def _digest(self) -> MQTTErrorCode:
         """Take whole packets from the buffer, up to `budget` messages."""
@@ -205,8 +233,15 @@ class MqttClient(Client):
                 at = split_plain(data, at, self.budget, frames, five=self._five)
                 self.budget -= len(frames) - before
                 start, stop = extent(data, at)
+                if (large := self._large_at(data, at, start, stop)) is not None:
+                    self._deliver(frames)
+                    frames = _no_frames()
+                    self.budget -= 1
+                    self._large, self._pass_by = large, stop - at
+                    at += self._let_pass(len(data) - at)
+                    continue
                 if not start or stop > len(data):
-                    self._need = stop - at
+                    self._need = missing(len(data), at, start, stop, self._most)
                     break
                 if self.budget <= 0:
                     continue
@@ -303,7 +338,32 @@ class MqttClient(Client):
         Returns:
             How many it took; what it did not, it will not send.
         """
-        return sum(self.publish(m.topic, m.payload, m.qos, m.retain).rc == 0 for m in messages)
+        said = 0
+        for each in messages:
+            info = self.publish(each.topic, each.payload, each.qos, each.retain)
+            if info.rc == 0:
+                said += 1
+                if each.qos and not info.is_published():
+                    self._topics_said[info.mid] = each.topic
+        return said
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the broker has still to answer what we published at QoS 1."""
+        return len(self._topics_said) > 0
+
+    def _taken_or_refused(
+        self, _client: Client, _userdata: Any, mid: int, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        """Keep what the broker refuses (MQTT 5; with 3.1.1 it cannot say so)."""
+        topic = self._topics_said.pop(mid, None)
+        if topic is None:
+            return
+        if not reason.is_failure:
+            self.refused.pop(topic, None)
+        elif topic not in self.refused:
+            self.refused[topic] = str(reason)
+            _log.error("mqtt_publish_refused", client=self._client_id, topic=topic, reason=str(reason))
 
     def ping_unread(self) -> None:
         """Show that we live while we do not read, so that neither side takes the connection for lost."""

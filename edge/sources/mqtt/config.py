@@ -8,12 +8,14 @@ import msgspec
 
 from edge.sources.base import SourceContext
 from edge.sources.mqtt.formats import known_formats, load_format
+from edge.sources.mqtt.large import KEPT
 from edge.sources.mqtt.sparkplug.config import SparkplugConfig
 from edge.sources.mqtt.topics import TopicTemplate, check_filter
-from fieldlab.config import Duration
+from fieldlab.config import Duration, Size
 from fieldlab.errors import ConfigError
 
 NATIVE = "fieldlab/{site}/{area}/{line}/{machine}/{signal}"
+_LARGEST_PACKET = 2**28
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -45,8 +47,10 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
         protocol: MQTT version.
         client_id: absent: agent name and index of the source.
         in_flight: unacknowledged messages at most; beyond them the socket is not read.
-        gather: how long packets may gather before they are read, at most; a third of it while few come.
+        gather: how long packets may gather before they are read: the most that this adds to a reading's latency.
+        max_payload: bytes of a payload; what is larger is set aside unread.
         keepalive: seconds between signs of life, whole.
+        status_topic: where our own state is kept, retained: `online` or, by our will, `offline`; absent: nowhere.
         sparkplug: how we appear as a Sparkplug host application.
         guarantee: say `from-receipt` where publishers are known to use QoS 0; absent: found out from the messages.
     """
@@ -73,8 +77,10 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
     protocol: Literal["5", "3.1.1"] = "5"
     client_id: str = ""
     in_flight: int = 2000
-    gather: Duration = Duration(0.006)
+    gather: Duration = Duration(0.004)
+    max_payload: Size = Size(16_000_000)
     keepalive: Duration = Duration(30)
+    status_topic: str = ""
     guarantee: Literal["end-to-end", "from-receipt"] = "end-to-end"
     sparkplug: SparkplugConfig = SparkplugConfig()
 
@@ -140,8 +146,26 @@ def validate(config: MqttConfig, context: SourceContext) -> None:
         raise ConfigError("must be 0s to 100ms", key="gather")
     if not 1 <= config.keepalive <= 65535:
         raise ConfigError("must be 1s to 18h", key="keepalive")
+    if not KEPT <= config.max_payload <= _LARGEST_PACKET:
+        raise ConfigError("must be 64kB to 256MiB, which no MQTT packet exceeds", key="max_payload")
+    _validate_status_topic(config)
     if len(client_id_of(config, context).encode()) > 65535:
         raise ConfigError("is too long", key="client_id")
+
+
+def _validate_status_topic(config: MqttConfig) -> None:
+    topic = config.status_topic
+    if not topic:
+        return
+    if any(each in topic for each in "+#\0") or topic.startswith("$") or len(topic.encode()) > 65535:
+        raise ConfigError("must be a topic, without + and #, and not one of the broker's own ($)", key="status_topic")
+    if not any(level.startswith("_") for level in topic.split("/")):
+        raise ConfigError(
+            "must have a level that starts with _, such as fieldlab/_agent/line-3: no agent reads it as a signal then",
+            key="status_topic",
+        )
+    if config.format == "sparkplug" and config.sparkplug.primary:
+        raise ConfigError("a primary host has its STATE as its will, and a connection has one", key="status_topic")
 
 
 def _validate_tls(config: MqttConfig, broker: Broker) -> None:

@@ -69,7 +69,7 @@ def _layout(key: bytes, *, five: bool) -> _Layout | None:
     known = _known[five]
     if len(known) >= _LAYOUTS:
         known.clear()
-    known[key] = made.unpack_from, stop  # type: ignore[assignment]  # its format makes such fields
+    known[key] = made.unpack_from, stop
     return known[key]
 
 

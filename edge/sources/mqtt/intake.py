@@ -15,6 +15,7 @@ from edge.sources.mqtt.dialect import Dialect, Ignored
 from edge.sources.mqtt.digest import digests
 from edge.sources.mqtt.frames import DUP, QOS, RETAIN, Frames
 from edge.sources.mqtt.keeper import Keeper, Rejected
+from edge.sources.mqtt.large import Large
 from edge.sources.mqtt.rows import Rows
 from fieldlab.model import Batch
 from fieldlab.model.signal import TooManySignalsError
@@ -23,7 +24,10 @@ from ingest.stores.base import DeadLetter
 _log = structlog.get_logger()
 
 _PUBACK = bytes((PUBACK, 2))
-_COUNTERS = ("messages", "readings", "qos0", "retained", "redelivered", "set_aside", "ignored", "unmatched", "empty")
+_COUNTERS = (
+    *("messages", "readings", "qos0", "retained", "redelivered"),
+    *("set_aside", "too_large", "ignored", "unmatched", "empty"),
+)
 _ALONE = 64  # messages read one by one, at most, before many at once are tried again
 _FIRST_TIME = frozenset((0x32,))  # a message of QoS 1 that is neither sent again nor retained
 _DUPS = frozenset(0x30 | DUP | flags for flags in range(16))
@@ -97,7 +101,8 @@ class Intake:
     """Takes messages and gives them out as a `Pass`. Used by one thread.
 
     Attributes:
-        counters: named totals: messages, readings, qos0, retained, redelivered, set_aside, ignored, unmatched, empty.
+        counters: named totals: messages, readings, qos0, retained, redelivered, set_aside, too_large, ignored,
+            unmatched, empty.
 
     Args:
         name: the source's name.
@@ -248,6 +253,24 @@ class Intake:
                 if messages is self._messages and len(rows) == first:
                     return  # it has nothing but the past
             messages.add(number, topic, payload, first, redelivered=repeated)
+
+    def add_large(self, large: Large, most: int) -> None:
+        """Set a message aside that has more than `most` bytes."""
+        counters = self.counters
+        qos = (large.head & QOS) >> 1
+        counters["messages"] += 1
+        counters["too_large"] += 1
+        counters["qos0"] += not qos
+        counters["retained"] += large.head & RETAIN != 0
+        self._count += 1
+        self._octets += len(large.payload)
+        messages, first = self._set_aside(large.topic, large.payload, large.arrival, large.reason(most), qos)
+        if qos:
+            repeated = large.head & DUP != 0
+            counters["redelivered"] += repeated
+            self._acknowledge.append(_PUBACK + large.number)
+            if messages is not None and self._redelivers:
+                messages.add(large.number, large.topic, large.payload, first, redelivered=repeated)
 
     def add_rejected(self, rejected: Sequence[Rejected]) -> None:
         """Set messages aside that were acknowledged before; see `Keeper`."""

@@ -31,8 +31,9 @@ from edge.sources.mqtt.frames import Frames
 from edge.sources.mqtt.gaps import ConnectionGaps
 from edge.sources.mqtt.intake import Intake
 from edge.sources.mqtt.keeper import Keeper
-from edge.sources.mqtt.pace import Pace
+from edge.sources.mqtt.large import Large
 from edge.sources.mqtt.pending import Pending
+from edge.sources.mqtt.presence import Presence
 from edge.sources.mqtt.session import SessionFile
 from edge.sources.mqtt.speaker import Message, Speaker
 from edge.sources.mqtt.subscriptions import Subscriptions
@@ -78,6 +79,8 @@ class MqttSource:
         self._subscriptions = Subscriptions(self.name, filters_of(config), self._session, self._client_id)
         self._dialect = dialect_of(config, context, sink)
         self._speaker = self._dialect if isinstance(self._dialect, Speaker) else Speaker()
+        if config.status_topic:
+            self._speaker = Presence(config.status_topic, self._speaker)
         self._keeper = self._dialect if isinstance(self._dialect, Keeper) else Keeper()
         self._greeted = False
         self._present = False  # whether the broker had kept our session
@@ -85,11 +88,11 @@ class MqttSource:
         shared = any(each.startswith("$share/") for each in filters_of(config))
         self._gaps = ConnectionGaps(self.name, sink, clean=self._clean, shared=shared)
         self._resumed = False
-        self._pace = Pace(config.gather)
         self._bell = Bell()
         self._pending = Pending(self._ring)
         self._client = MqttClient(config, self._broker, self._client_id, self._receive, clean=self._clean)
         self._client.receive_many = self._receive_many
+        self._client.receive_large = self._receive_large
         self._client.on_connect = self._on_connect
         self._subscriptions.attach(self._client)
         self._client.on_disconnect = self._on_disconnect
@@ -137,6 +140,11 @@ class MqttSource:
         elif not error and missing:
             error = f"the broker refuses {len(missing)} subscription(s): " + "; ".join(
                 f"{k}: {v}" for k, v in missing.items()
+            )
+        elif not error and (refused := dict(self._client.refused)):
+            error = "the broker refuses what we publish: " + "; ".join(
+                f"{k}: {v} (its access rules must allow client {self._client_id!r} to publish there)"
+                for k, v in refused.items()
             )
         counters = {**self._counters, **self._intake.counters}
         counters |= {"acknowledgements_dropped": self._pending.dropped, "in_flight": self._pending.messages}
@@ -209,10 +217,9 @@ class MqttSource:
             room = self._room()
             if self._wait(0.5, reading=room > 0):
                 if not client.unread and self._config.gather > 0:
-                    time.sleep(self._pace.pause())
+                    time.sleep(self._config.gather)
                 client.budget = room
                 self._drive(client.loop_read)
-                self._pace.took(len(self._intake))
             self._speak()
             self._hand_over()
             self._acknowledge()
@@ -272,6 +279,10 @@ class MqttSource:
     def _receive_many(self, frames: Frames) -> None:
         self._intake.add_many(frames)
         self._last_data = frames.arrival
+
+    def _receive_large(self, large: Large) -> None:
+        self._intake.add_large(large, self._config.max_payload)
+        self._last_data = large.arrival
 
     def _hand_over(self) -> None:
         """Give what was read to the journal."""
@@ -364,6 +375,11 @@ class MqttSource:
                 client.loop_write()
         if self._greeted and client.socket() is not None:
             self._say(self._speaker.farewell())
+            while client.unanswered and client.socket() is not None and time.monotonic() < until + 1:
+                if self._wait(0.1, reading=True):  # to close a socket that holds answers would look like a loss
+                    client.budget = _PASS_MESSAGES
+                    self._drive(client.loop_read)
+            self._intake.take("")  # it is not acknowledged, so it comes again
         client.disconnect()
         while client.want_write() and client.socket() is not None and time.monotonic() < until + 1:
             self._wait(0.1, reading=False)

@@ -1,31 +1,9 @@
-"""How long packets may gather: never longer than configured, and shorter while few come."""
+"""The bell wakes a thread that waits, however the ring and the wait fall together."""
 
 import threading
 import time
 
-import pytest
-
 from edge.sources.mqtt.bell import Bell
-from edge.sources.mqtt.pace import Pace
-
-
-def test_few_messages_wait_a_third_and_many_all_of_it() -> None:
-    pace = Pace(0.006)
-    assert pace.pause() == pytest.approx(0.002)
-    pace.took(3)
-    assert pace.pause() == pytest.approx(0.002)
-    pace.took(32)
-    assert pace.pause() == pytest.approx(0.004)
-    pace.took(100_000)
-    assert pace.pause() == pytest.approx(0.006), "the most that was configured"
-    pace.took(0)
-    assert pace.pause() == pytest.approx(0.002), "one pass, and it is short again"
-
-
-def test_a_pass_of_a_broker_that_lets_20_through_stays_short() -> None:
-    pace = Pace(0.006)
-    pace.took(20)
-    assert pace.pause() < 0.003
 
 
 def test_no_ring_is_missed() -> None:
