@@ -15,7 +15,7 @@ from fieldlab.errors import FieldlabError
 from fieldlab.model import SignalKey, SignalTable, concat
 from ingest.journal import format as fmt
 from ingest.journal.identity import Identity, Part
-from ingest.journal.schema import open_writer
+from ingest.journal.schema import JournalDamagedError, check, open_writer
 from ingest.journal.submissions import RECORD_READINGS, Append, Call, Letters, Move, Piece, Submission, Write
 from ingest.stores.base import DeadLetter
 
@@ -71,10 +71,10 @@ class Database:
         except OSError as e:
             raise FieldlabError(f"{path}: the journal cannot be opened: {e}") from e
         try:
+            check(self._db)
             (self._page_size,) = self._db.execute("PRAGMA page_size").fetchone()
-            paths = self._db.execute("SELECT path FROM signal ORDER BY id").fetchall()
-            self.signals = SignalTable((SignalKey.parse(p) for (p,) in paths), max_series=max_series)
-            self._durable_signals = len(paths)
+            self.signals = SignalTable(_known(self._db), max_series=max_series)
+            self._durable_signals = len(self.signals)
             self.load()
         except BaseException:
             self._db.close()
@@ -301,6 +301,18 @@ class Database:
                     continue  # set aside when a consumer reads it
         self.identity = identity
         self._measure(self._usage())
+
+
+def _known(db: sqlite3.Connection) -> list[SignalKey]:
+    """The signals in the table, by number."""
+    found = db.execute("SELECT id, path FROM signal ORDER BY id").fetchall()
+    try:
+        keys = [SignalKey.parse(path) for _, path in found]
+    except (ValueError, AttributeError) as e:
+        raise JournalDamagedError(f"a signal has no path: {e}") from e
+    if [number for number, _ in found] != list(range(len(found))):
+        raise JournalDamagedError("numbers of signals are missing")
+    return keys
 
 
 def restore(db: sqlite3.Connection) -> tuple[Identity, int]:

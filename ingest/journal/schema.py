@@ -7,9 +7,12 @@ import time
 from pathlib import Path
 
 from fieldlab.errors import FieldlabError
-from ingest.journal.format import FORMAT
+from ingest.journal.migrations import migrate
 
-_TABLES = """
+FORMAT = 1
+"""Of the tables; records have a version of their own."""
+
+TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS signal (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS record (
@@ -39,7 +42,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """The one connection that writes and checkpoints; makes the file if it is missing, mode 0600.
 
     Raises:
-        FieldlabError: if the file is of a newer format, which stays as it is.
+        FieldlabError: if the file is of a newer format, or an older one that cannot be migrated; it stays as it is.
         sqlite3.DatabaseError: if it is not a database, or damaged.
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -53,12 +56,14 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    old = FORMAT
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-        (found,) = db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone() or ("0",)
+        (found,) = db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone() or (str(FORMAT),)
         if not str(found).isdecimal() or int(found) > FORMAT:
             raise FieldlabError(
                 f"{path} has journal format {found}; this program knows {FORMAT}: install a newer Fieldlab"
             )
+        old = int(found)
     (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
     if mode != "wal":
         raise FieldlabError(f"{path}: its file system takes no write-ahead log; move the data folder to a local disk")
@@ -67,10 +72,29 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA journal_size_limit=67108864")
     db.execute("PRAGMA cache_size=-4096")
     db.execute("PRAGMA secure_delete=OFF")  # some distributions turn it on: every deleted record would be written again
-    db.executescript(_TABLES)
+    if old < FORMAT:
+        migrate(db, path, old, FORMAT)
+    db.executescript(TABLES)
     db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (str(FORMAT),))
     db.execute("INSERT OR IGNORE INTO meta VALUES ('created', ?)", (str(time.time_ns()),))
     db.execute("INSERT OR IGNORE INTO meta VALUES ('id', ?)", (secrets.token_hex(8),))
+
+
+class JournalDamagedError(sqlite3.DatabaseError):
+    """The file is a database, and not whole: what SQLite calls corrupt."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
+def check(db: sqlite3.Connection) -> None:
+    """Look at every page: a second for each gigabyte or so.
+
+    Raises:
+        sqlite3.DatabaseError: if a page is damaged.
+    """
+    (words,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if words != "ok":
+        raise JournalDamagedError(words)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:

@@ -5,7 +5,6 @@ import os
 import queue
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ import structlog
 from fieldlab.errors import FieldlabError
 from ingest.journal.database import Database, Made, is_disk
 from ingest.journal.identity import Identity
+from ingest.journal.salvage import damage, finish, salvage
+from ingest.journal.schema import JournalDamagedError
 from ingest.journal.submissions import Append, Submission, runs
 
 log = structlog.get_logger()
@@ -42,8 +43,11 @@ class Writer:
         self.error = ""
         self.listeners: list[Callable[[], None]] = []
         self._lock_file = _own(path)
+        self._made = os.fstat(self._lock_file).st_size > 0  # there was a journal before
         try:
             self._database = self._open(max_bytes, max_series)
+            if not self._made:
+                os.pwrite(self._lock_file, b"made\n", 0)
         except BaseException:
             os.close(self._lock_file)
             raise
@@ -259,19 +263,33 @@ class Writer:
             log.error("journal_cannot_be_read", file=str(self.path), error=str(e))  # noqa: TRY400  the disk is at fault
 
     def _open(self, max_bytes: int, max_series: int) -> Database:
+        """Open the journal; one that is damaged becomes what can be read of it, in a new one.
+
+        Raises:
+            FieldlabError: if it cannot be opened, or there is no room to save it.
+        """
         path = self.path
         try:
+            finish(path)
+            if self._made and path.exists() and path.stat().st_size == 0:
+                raise JournalDamagedError("the file is empty")
+            if words := damage(path):
+                raise JournalDamagedError(words)
             return Database(path, max_bytes=max_bytes, max_series=max_series)
+        except OSError as e:
+            raise FieldlabError(f"{path}: the journal cannot be opened: {e}") from e
         except sqlite3.DatabaseError as e:
             if getattr(e, "sqlite_errorcode", 0) & 0xFF not in (11, 26):  # SQLITE_CORRUPT, SQLITE_NOTADB
                 raise FieldlabError(f"{path}: the journal cannot be opened: {e}") from e
-            aside = path.with_name(f"{path.stem}.damaged-{time.time_ns()}")
-            path.rename(aside)
-            for suffix in ("-wal", "-shm"):
-                if (beside := path.with_name(path.name + suffix)).exists():
-                    beside.rename(aside.with_name(aside.name + suffix))
-            log.error("journal_set_aside", file=str(aside), error=str(e))  # noqa: TRY400  the file is at fault
-            return Database(path, max_bytes=max_bytes, max_series=max_series)
+            reason = str(e)
+        try:
+            salvage(path, reason)
+        except (OSError, sqlite3.Error) as e:
+            raise FieldlabError(
+                f"{path}: the journal is damaged ({reason}), and what can be read of it cannot be saved: {e}."
+                " It needs as much room again on its disk"
+            ) from e
+        return Database(path, max_bytes=max_bytes, max_series=max_series)
 
 
 def _own(path: Path) -> int:

@@ -14,11 +14,19 @@ import pytest
 
 HERE = Path(__file__).parent
 
-_spec = importlib.util.spec_from_file_location("agent_fixtures", HERE.parent / "agent" / "conftest.py")
-assert _spec is not None
-assert _spec.loader is not None
-_agents = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_agents)
+
+def _load(file: Path) -> Any:
+    """A file of tests as a module: tests are no package."""
+    spec = importlib.util.spec_from_file_location(f"chaos_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_agents = _load(HERE.parent / "agent" / "conftest.py")
+_files = _load(HERE / "file_layer.py")
 agent = _agents.agent  # the same real agent in a process of its own
 publish = _agents.publish
 mqtt_source = _agents.mqtt_source
@@ -53,6 +61,13 @@ def adds_up() -> Callable[[Any], dict[str, int]]:
         return ledger
 
     return look
+
+
+@pytest.fixture
+def file_layer() -> Callable[[], Any]:
+    """`with file_layer() as layer:` records and refuses what SQLite does to its files meanwhile; see file_layer.py."""
+    made: Callable[[], Any] = _files.installed
+    return made
 
 
 class Faults:

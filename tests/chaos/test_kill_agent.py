@@ -1,4 +1,4 @@
-"""The whole agent killed 21 times: nothing lost or doubled, and what is judged is what one fold over the journal gives."""
+"""The whole agent killed 21 times: nothing lost or doubled, and judgement is that of one fold over the journal."""
 
 import json
 import random
