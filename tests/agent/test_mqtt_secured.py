@@ -65,8 +65,8 @@ class Machine:
         if certificates is None:
             self.client.username_pw_set(broker.user, broker.password)
         else:
-            names = (certificates / "ca.pem", certificates / f"{machine}.pem", certificates / f"{machine}.key")
-            self.client.tls_set(*map(str, names))
+            at = f"{certificates}/{machine}"
+            self.client.tls_set(f"{certificates}/ca.pem", f"{at}.pem", f"{at}.key")
             self.client.tls_insecure_set(True)  # a machine of the test has no say over the broker's name
         self.client.max_inflight_messages_set(100)
         self.client.reconnect_delay_set(0.1, 0.5)  # type: ignore[arg-type]  # seconds, whole or not
