@@ -3,8 +3,8 @@
 A baseline is refused if it is constant, has a trend, has too many outliers, or if neighbouring values resemble each
 other more than chance allows: limits for independent values would then flood people with false alarms. Independent
 normal values are refused in less than 1 of 100 cases. Fewer than 50 values say little about resemblance: prefer 100.
-What screening cannot see: at a lag-1 correlation of 0.5 a baseline of 30 passes, and an EWMA then alarms about five
-times too often; a baseline of 100 is refused in nearly every case.
+A short baseline that resembles itself, but not beyond chance, is not refused: limits are widened for the lag-1
+correlation that it shows (`Screening.phi`; bias corrected as by Kendall 1954).
 """
 
 import math
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from analytics.distributions import normal_quantile, t_quantile
 
 Floats = NDArray[np.float64]
-Cause = Literal["constant", "outliers", "trend", "autocorrelated"]
+Cause = Literal["constant", "outliers", "trend", "autocorrelated", "between", "overdispersed", "recipes", "wandering"]
 
 OUTLIER_LEVEL = 0.01  # chance that independent normal values show any outlier
 OUTLIER_SHARE = 0.05  # more than this share (and more than one value) is no baseline
 TREND_LEVEL = 0.003  # two-sided chance of a slope in independent values
+DOUBT_LEVEL = 0.2  # one-sided chance in independent values of a lag-1 correlation that limits allow for
+MOST_DOUBT = 0.7
 RESEMBLANCE_LEVEL = 0.006  # one-sided chance of the lag-1 correlation in independent values
 
 
@@ -34,6 +36,7 @@ class Screening(msgspec.Struct, frozen=True, eq=False):
         figure: the number that refuses it.
         bound: the bound that the number broke.
         words: the same for a person, with what to do.
+        phi: lag-1 correlation that limits should allow for; 0 if chance explains what there is.
     """
 
     kept: NDArray[np.bool_]
@@ -41,6 +44,7 @@ class Screening(msgspec.Struct, frozen=True, eq=False):
     figure: float
     bound: float
     words: str
+    phi: float = 0.0
 
 
 def screen(values: Floats) -> Screening:
@@ -74,7 +78,16 @@ def screen(values: Floats) -> Screening:
     if _constant(values[kept]):
         words = f"all but {len(outliers)} of {n} values are {np.median(values):.6g}: the signal hardly varies"
         return Screening(everything, "constant", 0.0, 0.0, words)
-    return Screening(kept, "", 0.0, 0.0, "")
+    return Screening(kept, "", 0.0, 0.0, "", phi=_doubt(values[kept]))
+
+
+def _doubt(values: Floats) -> float:
+    """The lag-1 correlation of values that passed, if independent ones seldom show as much; else 0."""
+    n = len(values)
+    resembles = lag1(values)
+    if resembles <= lag1_bound(n, DOUBT_LEVEL):
+        return 0.0
+    return min(max((n * resembles + 1) / (n - 4), 0.0), MOST_DOUBT)
 
 
 def _constant(values: Floats) -> bool:
@@ -87,12 +100,12 @@ def lag1(values: Floats) -> float:
     return float(np.sum(d[1:] * d[:-1]) / np.sum(d * d))
 
 
-def lag1_bound(n: int) -> float:
-    """What r1 of n independent values stays below, but for `RESEMBLANCE_LEVEL`.
+def lag1_bound(n: int, level: float = RESEMBLANCE_LEVEL) -> float:
+    """What r1 of n independent values stays below, but for `level`.
 
     Its mean is -1/n and its variance (n - 2)^2 / (n^2 (n - 1)) for normal values (Anderson 1942; Moran 1948).
     """
-    return -1 / n + normal_quantile(1 - RESEMBLANCE_LEVEL) * (n - 2) / (n * math.sqrt(n - 1))
+    return -1 / n + normal_quantile(1 - level) * (n - 2) / (n * math.sqrt(n - 1))
 
 
 def _detrended(values: Floats) -> Floats:

@@ -1,5 +1,6 @@
 """The tables `[[chart]]` and `[[part]]`, and everything that judgement is told: `AnalyticsConfig`."""
 
+import difflib
 import hashlib
 import re
 from collections import Counter
@@ -9,14 +10,17 @@ from typing import Literal
 import msgspec
 
 from analytics.limits import longest_arl0
-from analytics.rules import RULES, rule_mask
+from analytics.ruleset import RuleSet
 from fieldlab.model import SignalInfo
 
 VECTOR_KINDS = ("t2", "mewma", "pca", "cva")  # one chart on all its signals of a machine together
-KINDS = ("individuals", "ewma", *VECTOR_KINDS)
-PLANNED_KINDS = ("xbar-s", "xbar-r", "cusum", "p", "np", "c", "u")
-Feature = Literal["mean", "last", "min", "max", "range", "std", "duration"]
+XBAR_KINDS = ("xbar-r", "xbar-s")
+COUNT_KINDS = ("p", "np", "c", "u", "laney-p", "laney-u")
+RULED_KINDS = ("individuals", "residual", "short-run", *XBAR_KINDS)  # symmetric charts: they take run rules
+KINDS = ("individuals", *XBAR_KINDS, "ewma", "cusum", "residual", "short-run", *COUNT_KINDS, *VECTOR_KINDS)
+Feature = Literal["mean", "sum", "last", "min", "max", "range", "std", "duration"]
 MIN_BASELINE = 10
+LARGEST_RANGE = 25  # values: beyond 10 a range says little, beyond 25 nobody has tables
 
 _SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -31,17 +35,26 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
         per: what gives one charted value: `part`, a window such as `10s`, or `reading`. Empty: `part` where the machine
             has a `[[part]]`, else `10s`. Multivariate charts take windows or `reading`: readings of one
             machine that share a time form one vector.
-        feature: what is charted of the readings in that window.
-        subgroup: values to a subgroup; 1 for the kinds that are built.
+        feature: what is charted of the readings in that window. Charts of counts take their sum.
+        subgroup: xbar charts: charted values in a row to a subgroup, 2 or more; 0 makes the readings of a part or
+            window one subgroup, of any size. Other kinds: 1.
         baseline: values to learn limits from.
         limits_file: frozen limits instead of a baseline; not built yet.
-        rules: `western-electric`, or a list of its rule numbers; only for individuals. Empty: rule 1.
+        rules: `western-electric`, `nelson`, or a list of rules of one of the two: `1` to `4`, `nelson-1` to
+            `nelson-8`; only for `RULED_KINDS`. Empty: rule 1, the limits.
         false_alarm_rate: designed false alarms a charted value; or give `arl0`.
         arl0: designed number of in-control values to a false alarm. Absent: 370.4; what the run rules have at 3 sigma
             if there are any beyond rule 1.
         on_unstable: what to do with a baseline that is unstable or autocorrelated.
         lambda_: smoothing constant of an EWMA or MEWMA; the key is `lambda`.
-        lags: vectors that CVA looks back, and ahead while it learns.
+        shift: the shift that a CUSUM should find, in sigmas.
+        head_start: share of the limit at which both sides of a CUSUM start; 0.5 is the fast initial response.
+        n: charts of counts: the size of every sample, or 0.
+        size: charts of counts: the signal, `machine/signal`, that says a sample's size; in a window or part, its sum.
+        recipe: short-run charts: the signal that says which recipe or part type runs.
+        nominals: short-run charts: nominal value of each recipe.
+        spreads: short-run charts: relative spread of each recipe; 1 if it is not there.
+        lags: vectors that CVA looks back, and ahead while it learns; the highest order of a residual chart's model.
         drop_drifting: multivariate: leave out channels that drift in the baseline (see `analytics.channels`). Absent:
             yes, but for `cva`, which models slow channels.
     """
@@ -59,6 +72,13 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
     arl0: float | None = None
     on_unstable: Literal["refuse", "warn"] = "refuse"
     lambda_: float = msgspec.field(default=0.2, name="lambda")
+    shift: float = 1.0
+    head_start: float = 0.0
+    n: int = 0
+    size: str = ""
+    recipe: str = ""
+    nominals: dict[str, float] = {}
+    spreads: dict[str, float] = {}
     lags: int = 3
     drop_drifting: bool | None = None
 
@@ -68,12 +88,23 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
         return self.name or f"{self.kind} {' '.join(self.signals)}"
 
     @property
-    def rule_names(self) -> tuple[str, ...]:
-        """The Western Electric rules in force."""
-        names = (self.rules,) if isinstance(self.rules, str) else self.rules
-        if names == ("western-electric",):
-            return RULES
-        return names or ("1",)
+    def rule_set(self) -> RuleSet:
+        """The run rules in force.
+
+        Raises:
+            ValueError: if a rule is unknown, or two families are mixed.
+        """
+        return RuleSet.of((self.rules,) if isinstance(self.rules, str) else self.rules)
+
+    @property
+    def charted(self) -> Feature:
+        """The feature that is charted."""
+        return "sum" if self.kind in COUNT_KINDS else self.feature
+
+    @property
+    def companion(self) -> str:
+        """The signal whose value goes with each charted one: a sample's size, or the recipe; empty for none."""
+        return self.recipe if self.kind == "short-run" else self.size if self.kind in COUNT_KINDS else ""
 
     @property
     def drops_drifting(self) -> bool:
@@ -121,12 +152,17 @@ class AnalyticsConfig(msgspec.Struct, frozen=True, kw_only=True):
         parts: see `PartConfig`; the first that fits a machine counts.
         signals: what is known about signals: units, specification limits, texts of states.
         lateness: seconds that a reading may lag behind the newest of its machine and still be judged.
+        false_alarms: designed false alarms a shift of all charts of a machine together that have no `arl0` or
+            `false_alarm_rate` of their own; each channel has an equal share. None: each chart's own default.
+        shift: how long a shift is.
     """
 
     charts: tuple[ChartConfig, ...] = ()
     parts: tuple[PartConfig, ...] = ()
     signals: tuple[SignalInfo, ...] = ()
     lateness: float = 2.0
+    false_alarms: float | None = None
+    shift: str = "8h"
 
     def part_of(self, machine: str) -> PartConfig | None:
         """How the parts of a machine are told apart, if they are."""
@@ -163,15 +199,21 @@ def validate(config: AnalyticsConfig) -> list[tuple[str, str]]:
         wrong += [(f"part[{i}].{key}", text) for key, text in _part_errors(part)]
     if config.lateness < 0:
         wrong.append(("lateness", "must not be negative"))
+    if config.false_alarms is not None and not config.false_alarms > 0:
+        wrong.append(("false_alarms", "must be above 0 a shift and machine"))
+    try:
+        span_ns(config.shift)
+    except ValueError as e:
+        wrong.append(("shift", str(e)))
     return wrong
 
 
 def _chart_errors(chart: ChartConfig, config: AnalyticsConfig) -> list[tuple[str, str]]:
     wrong: list[tuple[str, str]] = []
-    built = f"built are {', '.join(KINDS)}"
     if chart.kind not in KINDS:
-        planned = chart.kind in PLANNED_KINDS
-        wrong.append(("kind", f"{chart.kind!r} is {'not built yet' if planned else 'no kind of chart'}; {built}"))
+        near = difflib.get_close_matches(chart.kind, KINDS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        wrong.append(("kind", f"{chart.kind!r} is no kind of chart{hint} There are {', '.join(KINDS)}"))
         return wrong
     if not chart.signals:
         wrong.append(("signals", "names no signal; write machine/signal, globs allowed"))
@@ -188,17 +230,79 @@ def _chart_errors(chart: ChartConfig, config: AnalyticsConfig) -> list[tuple[str
             for m in sorted(machines)
             if not set("*?[") & set(m) and config.part_of(m) is None
         ]
-    if chart.subgroup != 1:
-        wrong.append(
-            ("subgroup", f"{chart.kind} charts take single values; subgroups need xbar charts (not built yet)")
-        )
     if chart.limits_file:
         wrong.append(("limits_file", "not built yet; use `baseline`"))
     if chart.baseline < MIN_BASELINE:
         wrong.append(("baseline", f"{chart.baseline} values say too little; give at least {MIN_BASELINE}, better 100"))
     if not 0 < chart.lambda_ <= 1:
         wrong.append(("lambda", "must be above 0 and at most 1; usual are 0.05 to 0.3"))
-    return wrong + _vector_errors(chart) + _rule_errors(chart) + _rate_errors(chart)
+    wrong += _vector_errors(chart) + _subgroup_errors(chart) + _count_errors(chart) + _kind_errors(chart)
+    return wrong + _rule_errors(chart) + _rate_errors(chart)
+
+
+def _subgroup_errors(chart: ChartConfig) -> list[tuple[str, str]]:
+    n = chart.subgroup
+    if chart.kind not in XBAR_KINDS:
+        text = f'{chart.kind} charts take single values; subgroups need kind = "xbar-s" or "xbar-r"'
+        return [] if n == 1 else [("subgroup", text)]
+    if n == 1 or n < 0:
+        return [
+            ("subgroup", f"{chart.kind} needs subgroups: give 2 or more values, usual are 4 or 5 (0: a whole window)")
+        ]
+    if n == 0 and chart.per == "reading":
+        return [
+            ("subgroup", '0 makes a window or part one subgroup; `per = "reading"` has none. Give 2 or more values')
+        ]
+    if n == 0 and chart.kind == "xbar-r":
+        return [("subgroup", 'windows differ in size, and ranges with them: use kind = "xbar-s"')]
+    if chart.kind == "xbar-r" and n > LARGEST_RANGE:
+        return [("subgroup", f'ranges of {n} values waste most of them (at most {LARGEST_RANGE}): use kind = "xbar-s"')]
+    return []
+
+
+def _count_errors(chart: ChartConfig) -> list[tuple[str, str]]:
+    wrong: list[tuple[str, str]] = []
+    if chart.kind not in COUNT_KINDS:
+        wrong += [
+            (key, f"{chart.kind} charts do not count; leave it out") for key in ("n", "size") if getattr(chart, key)
+        ]
+        return wrong
+    if chart.n < 0:
+        wrong.append(("n", "must not be negative"))
+    if chart.n and chart.size:
+        wrong.append(("size", "give `size` or `n`, not both"))
+    if not chart.n and not chart.size and chart.kind != "c":
+        wrong.append(("size", f"{chart.kind} needs the size of a sample: the signal `size`, or a constant `n`"))
+    if chart.kind == "c" and chart.size:
+        wrong.append(("size", 'counts of samples that differ in size need kind = "u"'))
+    if chart.size.count("/") != (1 if chart.size else 0):
+        wrong.append(("size", f"{chart.size!r} must be machine/signal"))
+    if chart.feature != "mean":
+        wrong.append(("feature", f"{chart.kind} charts the sum of the counts; leave it out"))
+    return wrong
+
+
+def _kind_errors(chart: ChartConfig) -> list[tuple[str, str]]:
+    wrong: list[tuple[str, str]] = []
+    if not 0 < chart.shift <= 6:
+        wrong.append(("shift", "must be above 0 and at most 6 sigmas; usual is 1"))
+    if not 0 <= chart.head_start < 1:
+        wrong.append(("head_start", "must be at least 0 and below 1; 0.5 is the fast initial response"))
+    if chart.kind == "residual" and not 1 <= chart.lags <= 20:
+        wrong.append(("lags", "must be 1 to 20 values; usual are 1 to 3"))
+    if chart.kind == "residual" and chart.baseline < 4 * chart.lags + 10:
+        text = f"a model of order {chart.lags} needs {4 * chart.lags + 10} values, better 100 or more"
+        wrong.append(("baseline", text))
+    if chart.kind != "short-run":
+        keys = ("recipe", "nominals", "spreads")
+        return wrong + [(k, f"{chart.kind} charts know no recipes; leave it out") for k in keys if getattr(chart, k)]
+    if chart.recipe.count("/") != 1:
+        wrong.append(("recipe", 'name the signal that says which recipe runs, such as "cnc-07/program"'))
+    if not chart.nominals:
+        wrong.append(("nominals", "give the nominal of each recipe, such as nominals = { A = 10.0, B = 12.5 }"))
+    wrong += [("spreads", f"{name!r} is not in `nominals`") for name in chart.spreads if name not in chart.nominals]
+    wrong += [("spreads", f"that of {name!r} must be above 0") for name, s in chart.spreads.items() if not s > 0]
+    return wrong
 
 
 def _vector_errors(chart: ChartConfig) -> list[tuple[str, str]]:
@@ -215,16 +319,13 @@ def _vector_errors(chart: ChartConfig) -> list[tuple[str, str]]:
 def _rule_errors(chart: ChartConfig) -> list[tuple[str, str]]:
     if chart.kind in VECTOR_KINDS:
         return [("rules", f"{chart.kind} has one rule, its limit. Leave `rules` out")] if chart.rules else []
-    if chart.kind == "ewma":
-        zone = [rule for rule in chart.rule_names if rule != "1"]
-        text = "zone rules do not hold on an EWMA: its values depend on each other. Leave `rules` out"
-        return [("rules", text)] if zone else []
-    if "nelson" in chart.rule_names:
-        return [("rules", f"nelson is not built yet; use western-electric or a list of its rules {', '.join(RULES)}")]
-    unknown = [rule for rule in chart.rule_names if rule not in RULES]
-    if unknown:
-        text = f"{unknown[0]!r} is unknown; use western-electric or a list of its rules {', '.join(RULES)}"
-        return [("rules", text)]
+    try:
+        chosen = chart.rule_set
+    except ValueError as e:
+        return [("rules", str(e))]
+    if chart.kind not in RULED_KINDS and not chosen.limit_alone:
+        why = "its values depend on each other" if chart.kind in ("ewma", "cusum") else "its limits are not symmetric"
+        return [("rules", f"zone rules do not hold on {chart.kind}: {why}. Leave `rules` out")]
     return []
 
 
@@ -235,12 +336,12 @@ def _rate_errors(chart: ChartConfig) -> list[tuple[str, str]]:
         return [("false_alarm_rate", "must be above 0 and below 0.5 a charted value")]
     if chart.arl0 is not None and chart.arl0 <= 2:
         return [("arl0", "must be above 2 values to a false alarm")]
-    if chart.design_arl0 is None or chart.kind != "individuals" or _rule_errors(chart):
+    if chart.design_arl0 is None or chart.kind not in RULED_KINDS or _rule_errors(chart):
         return []
-    longest = longest_arl0(rule_mask(chart.rule_names))
+    longest = longest_arl0(chart.rule_set) * (0.5 if chart.kind in XBAR_KINDS else 1)  # the spread has its half
     if chart.design_arl0 > longest:
         key = "arl0" if chart.arl0 is not None else "false_alarm_rate"
-        names = ", ".join(chart.rule_names)
+        names = ", ".join(chart.rule_set.names[i] for i in range(8) if chart.rule_set.mask >> i & 1)
         text = f"with rules {names} no limits reach ARL0 {chart.design_arl0:.4g}; at most {longest:.4g}"
         return [(key, text)]
     return []

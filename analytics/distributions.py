@@ -118,3 +118,12 @@ def f_quantile(p: float, d1: float, d2: float) -> float:
     """
     y = beta_quantile(p, d1 / 2, d2 / 2)
     return d2 * y / (d1 * (1 - y))
+
+
+def chi2_quantile(p: float, nu: float) -> float:
+    """X with P(X <= x) = p for chi-square with `nu` degrees of freedom; by the F distribution with 10^7 below.
+
+    >>> round(chi2_quantile(0.99, 10), 3)
+    23.209
+    """
+    return nu * f_quantile(p, nu, 1e7)

@@ -15,8 +15,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.config import VECTOR_KINDS, AnalyticsConfig, ChartConfig, PartConfig, config_hash, span_ns
+from analytics.config import (
+    COUNT_KINDS,
+    VECTOR_KINDS,
+    AnalyticsConfig,
+    ChartConfig,
+    PartConfig,
+    config_hash,
+    span_ns,
+)
 from analytics.findings import FindingBook
+from analytics.items import charted, in_force, with_recipes
 from analytics.order import Sorter
 from analytics.partflow import PartFlow, PartTaker
 from analytics.parts import PartTracker, text_at
@@ -35,7 +44,8 @@ DEFAULT_WINDOW = "10s"
 AHEAD_NS = (
     2 * 86_400 * 10**9
 )  # a reading so far ahead of its commit has a wild clock and would stop its machine's clock
-_SNAPSHOT = 4
+SHORTEST_ARL0 = 2.5
+_SNAPSHOT = 5
 
 Runner = ChartRunner | VectorRunner
 
@@ -56,6 +66,7 @@ class _WindowTaker(msgspec.Struct):
     runner: Runner
     slots: list[int] = []
     channels: list[int] = []
+    companion: int | None = None  # slot of the signal that says a sample's size or the recipe
 
 
 class Engine:
@@ -81,7 +92,9 @@ class Engine:
         self._sorter = Sorter(round(self.config.lateness * 1e9))
         self._book = FindingBook()
         self._flow = PartFlow(self._book, self._emit, self._info)
-        self._outlet = Outlet(self._emit, self._book, self._part_at, self._info, self._makes_parts, watch)
+        self._outlet = Outlet(
+            self._emit, self._book, self._part_at, self._info, self._makes_parts, watch, self._share
+        )  # fmt: skip
         self._machines: list[Place] = []
         self._machine: dict[Place, int] = {}
         self._machine_of = np.zeros(0, np.int32)
@@ -94,14 +107,21 @@ class Engine:
         self._reading: list[NDArray[np.intp]] = []  # per runner: signal index → channel, -1 for none
         self._windows: dict[tuple[int, int], Windows] = {}
         self._takers: dict[tuple[int, int], dict[str, _WindowTaker]] = {}
+        self._companions: dict[tuple[int, int], int] = {}  # (runner, machine) → index of its companion
+        self._recipes: set[int] = set()  # companions that say a recipe
+        self._said: dict[int, float] = {}  # companion → its newest value
         self._states: dict[int, str] = {}  # index of a signal named `state` → what it says now
         self._implausible = 0
         self._ignored = 0
 
     @property
     def counters(self) -> dict[str, int]:
-        """Totals: `late` and `implausible` readings (stored, not judged), `pending` ones, `ignored_controls`."""
+        """Totals: `late` and `implausible` readings (stored, not judged), `pending` ones, `ignored_controls`.
+
+        `unusable` values made no sense for their chart: a count above its sample's size, an unknown recipe.
+        """
         return {
+            "unusable": sum(r.unusable for r in self._runners if isinstance(r, ChartRunner)),
             "late": int(self._sorter.late.sum()),
             "implausible": self._implausible,
             "pending": self._sorter.pending,
@@ -159,6 +179,7 @@ class Engine:
             "trackers": [(m, t.save()) for m, t in self._flow.trackers.items()],
             "told": [msgspec.to_builtins(info) for info in self._told.values()],
             "states": list(self._states.items()),
+            "said": list(self._said.items()),
             "implausible": self._implausible,
             "ignored": self._ignored,
         })  # fmt: skip
@@ -196,6 +217,7 @@ class Engine:
                 self._flow.trackers[m] = PartTracker(config, self._machines[m])
                 self._flow.trackers[m].load(tracker)
         self._states = {int(i): str(text) for i, text in saved["states"]}
+        self._said = {int(i): float(value) for i, value in saved["said"]}
         self._implausible, self._ignored = saved["implausible"], saved["ignored"]
         self._wire_all(saved["known"], 0)
 
@@ -261,6 +283,7 @@ class Engine:
         self._machine_of, self._watched = np.zeros(0, np.int32), np.zeros(0, bool)
         self._reading = [np.zeros(0, np.intp) for _ in self._runners]
         self._takers = {}
+        self._companions, self._recipes = {}, set()
         self._flow.unwire()
         self._wire_up_to(known, time)
         self._windows = {key: w for key, w in self._windows.items() if key in self._takers}
@@ -287,6 +310,7 @@ class Engine:
         info = self._info(key)
         if parts is not None:
             self._flow.wire(m, parts, index, key, info)
+        self._wire_companion(index, key, m, parts)
         if info.kind == "text":
             return
         for i, runner in enumerate(self._runners):
@@ -313,6 +337,25 @@ class Engine:
                 taker.channels.append(channel)
             self._flow.charts.setdefault(m, []).append((runner, channel))
 
+    def _wire_companion(self, index: int, key: SignalKey, m: int, parts: PartConfig | None) -> None:
+        """Wire a signal that says the size of samples, or the recipe, of charts on its machine."""
+        for i, runner in enumerate(self._runners):
+            if not runner.config.companion or not fnmatchcase(key.short, runner.config.companion):
+                continue
+            feeder = _feeder(runner.config, parts)
+            if feeder is None:
+                continue
+            self._watched[index] = True
+            self._companions[i, m] = index
+            if runner.config.kind not in COUNT_KINDS:
+                self._recipes.add(index)
+            if feeder == "part":
+                self._flow.companions[m, runner.name] = self._flow.trackers[m].slot(index)
+            elif feeder != "reading":
+                at = (m, span_ns(feeder))
+                slot = self._windows.setdefault(at, Windows(at[1])).slot(index)
+                self._takers.setdefault(at, {}).setdefault(runner.name, _WindowTaker(runner)).companion = slot
+
     def _machine_index(self, place: Place) -> int:
         found = self._machine.get(place)
         if found is None:
@@ -327,6 +370,8 @@ class Engine:
         batch, machine = self._sorter.release()
         if len(batch) == 0:
             return
+        if self._recipes:
+            batch = with_recipes(batch, {i: self._info(self._table[i]) for i in self._recipes})
         cuts = [0, *(np.flatnonzero(np.diff(machine)) + 1).tolist(), len(batch)]
         pieces = [(int(machine[a]), a, b) for a, b in pairwise(cuts)]
         with_windows = {m for m, _ in self._windows}
@@ -335,10 +380,7 @@ class Engine:
             if m in mine:
                 self._flow.cut(m, mine[m])
         usable = is_good(batch.status) & np.isfinite(batch.value)
-        for runner, table in zip(self._runners, self._reading, strict=True):
-            channel = table[batch.signal]
-            rows = np.flatnonzero((channel >= 0) & usable)
-            runner.feed(channel[rows], batch.time[rows], batch.value[rows])
+        self._feed_readings(batch, machine, usable)
         for (m, _), windows in self._windows.items():
             if m in mine:
                 self._feed_windows(m, windows, mine[m])
@@ -346,6 +388,33 @@ class Engine:
             if m in mine:
                 self._flow.run(m, mine[m])
         self._machine_states(batch)
+
+    def _feed_readings(self, batch: Batch, machine: NDArray[np.int32], usable: NDArray[np.bool_]) -> None:
+        for i, (runner, table) in enumerate(zip(self._runners, self._reading, strict=True)):
+            channel = table[batch.signal]
+            rows = np.flatnonzero((channel >= 0) & usable)
+            if runner.config.companion and isinstance(runner, ChartRunner):
+                extra = self._extra(i, batch, machine, rows, usable)
+                runner.feed(channel[rows], batch.time[rows], batch.value[rows], extra=extra)
+            else:
+                runner.feed(channel[rows], batch.time[rows], batch.value[rows])
+        for index in self._companions.values():
+            said = batch.value[(batch.signal == index) & usable]
+            if len(said):
+                self._said[index] = float(said[-1])
+
+    def _extra(
+        self, i: int, batch: Batch, machine: NDArray[np.int32], rows: NDArray[np.intp], usable: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """What the companion of runner `i` says at each of these rows, (n, 1); NaN while it has said nothing."""
+        extra = np.full((len(rows), 1), np.nan)
+        for m in np.unique(machine[rows]).tolist():
+            index = self._companions.get((i, m))
+            if index is not None:
+                mine, of = machine[rows] == m, np.flatnonzero((batch.signal == index) & usable)
+                before = self._said.get(index, np.nan)
+                extra[mine, 0] = in_force(batch.time[rows[mine]], batch.time[of], batch.value[of], before)
+        return extra
 
     def _feed_windows(self, m: int, windows: Windows, rows: Batch) -> None:
         slot_of = np.full(len(self._machine_of), -1, np.intp)
@@ -364,10 +433,16 @@ class Engine:
     def _close_window(self, m: int, windows: Windows) -> None:
         end = ((windows.open or 0) + 1) * windows.width_ns
         for taker in self._takers[m, windows.width_ns].values():
-            values = windows.accumulator.feature(np.array(taker.slots, np.intp), taker.runner.config.feature)
+            if not taker.slots:  # its companion has been seen alone so far
+                continue
+            slots = np.array(taker.slots, np.intp)
+            values, extra = charted(windows.accumulator, slots, taker.companion, taker.runner.config)
             there = np.flatnonzero(np.isfinite(values))
-            channels = np.array(taker.channels, np.intp)[there]
-            taker.runner.feed(channels, np.full(len(there), end, np.int64), values[there])
+            channels, times = np.array(taker.channels, np.intp)[there], np.full(len(there), end, np.int64)
+            if isinstance(taker.runner, ChartRunner):
+                taker.runner.feed(channels, times, values[there], extra=None if extra is None else extra[there])
+            else:
+                taker.runner.feed(channels, times, values[there])
         windows.accumulator.reset()
 
     def _machine_states(self, batch: Batch) -> None:
@@ -399,6 +474,18 @@ class Engine:
         tracker = self._flow.trackers.get(self._machine[key.place])
         return "" if tracker is None else tracker.part_at(time)
 
+    def _share(self, key: SignalKey, interval_ns: float) -> float | None:
+        """ARL0 of a channel that shares its machine's `false_alarms` a shift evenly with the machine's other channels.
+
+        Channels of charts with a rate of their own do not share. Signals that come later add to the load.
+        """
+        budget = self.config.false_alarms
+        if budget is None or interval_ns <= 0:
+            return None
+        channels = sum(r.channels_on(key.place) for r in self._runners if r.config.design_arl0 is None)
+        values = span_ns(self.config.shift) / interval_ns
+        return max(values * max(channels, 1) / budget, SHORTEST_ARL0)
+
     def _makes_parts(self, key: SignalKey) -> bool:
         return self._machine[key.place] in self._flow.trackers
 
@@ -418,4 +505,6 @@ def _feeder(chart: ChartConfig, parts: PartConfig | None) -> str | None:
         return chart.per or DEFAULT_WINDOW
     if chart.per == "part" and parts is None:
         return None
+    if chart.kind in COUNT_KINDS and not chart.per:
+        return "reading"
     return chart.per or ("part" if parts is not None else DEFAULT_WINDOW)

@@ -5,6 +5,10 @@ values about three times). Designed limits are wider, so that the rate of false 
 might have been, is the designed one: E[1 / ARL(estimation error)] = 1 / ARL0, by quadrature over the error of the mean
 (normal) and of the standard deviation (chi). For an individuals chart with rule 1 alone this is exact: Student's t
 prediction interval (Hahn & Meeker, Statistical Intervals, 4.8).
+
+A baseline whose neighbours resemble each other (lag-1 coefficient phi), not enough to be refused, is worth fewer values
+and gives an EWMA or CUSUM that moves more. Both are allowed for: the effective number of values (Bayley & Hammersley,
+1946), and the variance of an EWMA of an AR(1) series (Schmid 1997).
 """
 
 import math
@@ -16,8 +20,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.arl import ewma_arl, run_rules_arl
+from analytics.arl import cusum_arl, ewma_arl
 from analytics.distributions import normal_quantile, t_quantile
+from analytics.ruleset import RuleSet
 
 Floats = NDArray[np.float64]
 
@@ -26,12 +31,43 @@ SHEWHART_ARL0 = 1.0 / (2.0 * 0.0013498980316300946)  # 370.398: rule 1 at 3 sigm
 WIDEST = 1.7  # cap on the widening of zones: run rules that look at the side alone cannot be widened
 
 
+WIDEST_CUSUM = 40.0  # sigmas: beyond, a CUSUM learned from so few values does not find anything
+
+
 class Estimate(msgspec.Struct, frozen=True):
-    """What a baseline says: mean, standard deviation, number of values."""
+    """What a baseline says.
+
+    Attributes:
+        center: mean of the charted values.
+        sigma: standard deviation of one charted value.
+        n: charted values, or subgroups, that it comes from.
+        phi: lag-1 autocorrelation that limits allow for, 0 to below 1.
+        model: what a kind of chart needs beyond; its file says what.
+    """
 
     center: float
     sigma: float
     n: int
+    phi: float = 0.0
+    model: tuple[float, ...] = ()
+
+
+class Error(msgspec.Struct, frozen=True):
+    """How far an estimate may be off, in true sigmas of a charted value.
+
+    Attributes:
+        mean: standard deviation of the centre's error.
+        nu: degrees of freedom of sigma; 0 if centre and sigma are known.
+        scale: sigma is distributed as scale * sigma * chi(nu) / sqrt(nu).
+    """
+
+    mean: float = 0.0
+    nu: float = 0.0
+    scale: float = 1.0
+
+
+KNOWN = Error()
+LIMIT_ALONE = RuleSet()
 
 
 class Design(msgspec.Struct, frozen=True):
@@ -40,10 +76,12 @@ class Design(msgspec.Struct, frozen=True):
     Attributes:
         width: control limits stand at centre +/- width * sigma.
         arl0: one false alarm in so many values, on average over the estimation error.
+        second_rate: false alarms a subgroup of the second plot, of ranges or standard deviations; part of `arl0`.
     """
 
     width: float
     arl0: float
+    second_rate: float = 0.0
 
 
 def moving_range_estimate(values: Floats) -> Estimate:
@@ -80,58 +118,115 @@ def textbook_ewma(estimate: Estimate, lam: float, width: float, index: int | Non
     return estimate.center - half, estimate.center + half
 
 
-def design_individuals(n: int, mask: int, arl0: float | None = None) -> Design:
+def error_of(n: int, phi: float = 0.0) -> Error:
+    """The error of mean and sample standard deviation of n normal values, an AR(1) series if `phi` is not 0.
+
+    >>> round(error_of(30).nu, 1), round(error_of(30, 0.5).nu, 1)
+    (29.0, 17.4)
+    """
+    if n == 0:
+        return KNOWN
+    memory = min((1 + phi) / (1 - phi), 0.5 * n)  # variance of the mean, in that of independent values
+    effective = max((n - 1) * (1 - phi * phi) / (1 + phi * phi), 2.0)
+    return Error(math.sqrt(memory / n), effective, math.sqrt((n - memory) / (n - 1)))
+
+
+def design_shewhart(error: Error, chosen: RuleSet, arl0: float | None = None) -> Design:
+    """Width of rule 1 (the zones are thirds of it) for a centre and sigma with an estimation error."""
+    target = float(chosen.arl()) if arl0 is None else arl0
+    if chosen.limit_alone:
+        if error.nu == 0:
+            return Design(normal_quantile(1 - 0.5 / target), target)
+        width = t_quantile(1 - 0.5 / target, error.nu) * math.sqrt(1 + error.mean**2) / error.scale
+        return Design(width, target)
+    unit, got = _solve("rules", chosen, 0.0, error, target)
+    return Design(3 * unit, got)
+
+
+def design_individuals(n: int, chosen: RuleSet = LIMIT_ALONE, arl0: float | None = None, *, phi: float = 0.0) -> Design:
     """Width of rule 1 (the zones are thirds of it) for limits learned from `n` values.
 
     Args:
         n: values in the baseline; 0 for known mean and sigma.
-        mask: rules, see `analytics.rules.rule_mask`.
+        chosen: the rules.
         arl0: in-control values per false alarm; None takes what the rules have at 3 sigma (370.4 for rule 1).
+        phi: lag-1 autocorrelation of the baseline.
 
-    >>> round(design_individuals(30, 1).width, 3)
+    >>> round(design_individuals(30).width, 3)
     3.335
     """
-    target = float(run_rules_arl(mask)) if arl0 is None else arl0
-    if mask == 1:
-        if n == 0:
-            return Design(normal_quantile(1 - 0.5 / target), target)
-        return Design(t_quantile(1 - 0.5 / target, n - 1) * math.sqrt(1 + 1 / n), target)
-    unit, got = _solve("rules", mask, n, target)
-    return Design(3 * unit, got)
+    return design_shewhart(error_of(n, phi), chosen, arl0)
 
 
-def design_ewma(n: int, lam: float, arl0: float | None = None) -> Design:
+def design_ewma(n: int, lam: float, arl0: float | None = None, *, phi: float = 0.0) -> Design:
     """Width of an EWMA chart, in sigmas of one charted value, for limits learned from `n` values (0: known).
 
     >>> round(design_ewma(0, 0.2, 500.0).width / math.sqrt(0.2 / 1.8), 3)
     2.962
     """
-    width, got = _solve("ewma", lam, n, SHEWHART_ARL0 if arl0 is None else arl0)
-    return Design(width * math.sqrt(lam / (2 - lam)), got)
+    width, got = _solve("ewma", lam, 0.0, error_of(n, phi), SHEWHART_ARL0 if arl0 is None else arl0)
+    kept = phi * (1 - lam)
+    return Design(width * math.sqrt(lam / (2 - lam) * (1 + kept) / (1 - kept)), got)
 
 
-def longest_arl0(mask: int) -> float:
+def design_cusum(
+    n: int, reference: float, arl0: float | None = None, *, head_start: float = 0.0, phi: float = 0.0
+) -> Design:
+    """Decision interval h of a CUSUM, in sigmas of one charted value, for limits learned from `n` values (0: known).
+
+    `phi` scales h by the variance that sums of an AR(1) series have, (1 + phi) / (1 - phi).
+
+    >>> round(design_cusum(0, 0.5, 465.44).width, 3)
+    5.0
+    """
+    target = SHEWHART_ARL0 if arl0 is None else arl0
+    width, got = _solve("cusum", reference, head_start, error_of(n, phi), target)
+    return Design(width * (1 + phi) / (1 - phi), got)
+
+
+def longest_arl0(chosen: RuleSet) -> float:
     """The longest ARL0 that widening the zones can give a rule set: rule 4 alone alarms every 255 values."""
-    return float(run_rules_arl(mask, WIDEST))
+    return float(chosen.arl(_widest(chosen)))
+
+
+@lru_cache(maxsize=64)
+def _widest(chosen: RuleSet) -> float:
+    """Where widening stops: Nelson's test 7 (values within 1 sigma) alarms more often in wide zones."""
+    units = np.linspace(0.9, WIDEST, 33)
+    return float(units[np.argmax(chosen.arl(units))])
 
 
 @lru_cache(maxsize=1024)
-def _solve(kind: Literal["rules", "ewma"], parameter: float, n: int, target: float) -> tuple[float, float]:
+def _solve(
+    kind: Literal["rules", "ewma", "cusum"], what: RuleSet | float, head_start: float, error: Error, target: float
+) -> tuple[float, float]:
     """The width at which the expected rate of false alarms is 1 / target, and the ARL0 that it gives."""
-    shift, spread, weight = _estimation_error(n)
+    shift, spread, weight = _estimation_error(error)
 
     def rate(width: float) -> float:
-        if kind == "ewma":
-            lengths = ewma_arl(parameter, width * spread, shift)
+        if isinstance(what, RuleSet):
+            lengths = what.arl(width * spread, shift)
+        elif kind == "ewma":
+            lengths = ewma_arl(what, width * spread, shift)
         else:
-            lengths = run_rules_arl(int(parameter), width * spread, shift)
+            lengths = cusum_arl(what * spread, width * spread, shift, head_start=head_start)
         return float(np.sum(weight / np.maximum(np.abs(lengths), 1.0)))
 
-    low, high = (0.05, 12.0) if kind == "ewma" else (0.2, WIDEST)
+    low, high = (0.2, _widest(what)) if isinstance(what, RuleSet) else (0.05, 12.0)
+    if isinstance(what, float) and kind == "cusum":
+        low, high = _cusum_bracket(rate, what, target)
     if rate(high) > 1.0 / target:
         return high, 1.0 / rate(high)
     width = _falling_root(lambda w: math.log(max(rate(w), 1e-300) * target), low, high)
     return round(width, 6), target
+
+
+def _cusum_bracket(rate: Callable[[float], float], reference: float, target: float) -> tuple[float, float]:
+    """Where h is: from Siegmund's approximation for known parameters (1985) upwards, as far as it takes."""
+    low, high = 0.2, math.log(1 + 4 * reference * reference * target) / (2 * reference)
+    while rate(high) > 1.0 / target and high < WIDEST_CUSUM:
+        low, high = high, 1.3 * high + 0.3
+    return low, high
 
 
 def _falling_root(f: Callable[[float], float], low: float, high: float) -> float:
@@ -152,20 +247,28 @@ def _falling_root(f: Callable[[float], float], low: float, high: float) -> float
 
 
 @lru_cache(maxsize=256)
-def _estimation_error(n: int) -> tuple[Floats, Floats, Floats]:
-    """Nodes and weights: error of the mean and estimated sigma, in true sigmas, for a baseline of n normal values."""
-    if n == 0:
+def _estimation_error(error: Error) -> tuple[Floats, Floats, Floats]:
+    """Nodes and weights: error of the mean and estimated sigma, in true sigmas."""
+    if error.nu == 0:
         return np.zeros(1), np.ones(1), np.ones(1)
     x, mean_weight = np.polynomial.hermite_e.hermegauss(6)
     positive = x > 0  # charts are symmetric: half the nodes do
-    error, mean_weight = x[positive] / math.sqrt(n), mean_weight[positive]
-    nu = n - 1
+    off, mean_weight = error.mean * x[positive], mean_weight[positive]
+    nu = error.nu
     half = 5.0 / math.sqrt(2 * nu)
     y, spread_weight = np.polynomial.legendre.leggauss(14)
     low, high = max(1 - half, 0.02), 1 + half
     s = 0.5 * (low + high) + 0.5 * (high - low) * y
     log_density = (nu - 1) * np.log(s) - 0.5 * nu * s * s
     spread_weight = spread_weight * np.exp(log_density - log_density.max())
-    a, b = np.meshgrid(error, s, indexing="ij")
+    a, b = np.meshgrid(off, error.scale * s, indexing="ij")
     weight = np.outer(mean_weight / mean_weight.sum(), spread_weight / spread_weight.sum())
     return a.ravel(), b.ravel(), weight.ravel()
+
+
+def sigma_error(error: Error) -> tuple[Floats, Floats]:
+    """Nodes and weights of the estimated sigma alone, in true sigmas."""
+    _, spread, weight = _estimation_error(error)
+    _, first = np.unique(spread, return_index=True)
+    total = np.array([weight[spread == spread[i]].sum() for i in first])
+    return spread[first], total

@@ -7,6 +7,7 @@ import numpy as np
 
 from analytics.config import PartConfig
 from analytics.findings import FindingBook
+from analytics.items import charted
 from analytics.parts import Part, PartTracker, slots_of, text_at
 from analytics.runner import ChartRunner
 from analytics.slices import segment
@@ -45,6 +46,7 @@ class PartFlow:
         self.charts: dict[
             int, list[tuple[ChartRunner | VectorRunner, int]]
         ] = {}  # every chart of a machine, for limits_versions
+        self.companions: dict[tuple[int, str], int] = {}  # (machine, chart) → slot of what says size or recipe
         self._keys: dict[int, dict[int, SignalKey]] = {}  # machine → signal index → key, for signals with a slot
         self._watched: dict[int, int] = {}  # machine → index of the signal that tells parts apart
         self._riding: dict[int, dict[int, SignalKey]] = {}
@@ -54,6 +56,7 @@ class PartFlow:
     def unwire(self) -> None:
         """Forget which signal feeds what; trackers stay."""
         self.takers, self.charts, self._keys, self._watched, self._riding = {}, {}, {}, {}, {}
+        self.companions = {}
 
     def wire(self, m: int, config: PartConfig, index: int, key: SignalKey, info: SignalInfo) -> None:
         """Take note of a signal of a machine that makes parts."""
@@ -153,19 +156,20 @@ class PartFlow:
         features: dict[str, float] = {}
         own: dict[tuple[str, str], str] = {}  # (chart, signal) → in words, the alarm on this part's own value
         values: dict[int, dict[str, float]] = {index: {} for index in tracker.slots}
-        charted: set[int] = set()
+        named: set[int] = set()
         sums = tracker.accumulator
         for taker in self.takers.get(m, ()):
             config, slot = taker.runner.config, np.array([tracker.slots[taker.signal]])
-            value = float(sums.feature(slot, config.feature, end - part.start)[0])
-            charted.add(taker.signal)
+            found, extra = charted(sums, slot, self.companions.get((m, taker.runner.name)), config, end - part.start)
+            value = float(found[0])
+            named.add(taker.signal)
             if not np.isfinite(value):
                 continue
-            features[f"{taker.key.name}.{config.feature}"] = value
+            features[f"{taker.key.name}.{config.charted}"] = value
             if config.feature in _IN_UNIT:
                 values[taker.signal][config.feature] = value
             if part.complete:
-                words = self._feed(taker, end, value, part.id)
+                words = self._feed(taker, end, value, part.id, extra)
                 if words:
                     own[taker.runner.name, taker.key.name] = words
         characteristics: list[Characteristic] = []
@@ -178,7 +182,7 @@ class PartFlow:
                 for name, feature in extremes.items():
                     values[index][name] = float(sums.feature(slot, feature)[0])  # type: ignore[arg-type]  # mypy widens the literal
             compare = values[index] if limited else {}
-            characteristics.append(Characteristic(info, index in charted, good, other, compare))
+            characteristics.append(Characteristic(info, index in named, good, other, compare))
         alarms = list(own.values()) + [
             f"{f.chart}: {f.detail}"
             for f in self._book.during(tracker.place.path, part.start, end)
@@ -197,17 +201,18 @@ class PartFlow:
         )  # fmt: skip
         self._event(tracker, verdict)
 
-    def _feed(self, taker: PartTaker, end: int, value: float, part: str) -> str:
+    def _feed(self, taker: PartTaker, end: int, value: float, part: str, extra: np.ndarray | None) -> str:
         """Give a part's value to a chart. Returns the alarm in words, empty if there is none."""
         runner = taker.runner
-        broke = int(runner.feed(np.array([taker.channel]), np.array([end], np.int64), np.array([value]), part)[0])
+        at, when = np.array([taker.channel]), np.array([end], np.int64)
+        broke = int(runner.feed(at, when, np.array([value]), part, extra)[0])
         limits = runner.limits[taker.channel]
         if not broke or limits is None:
             return ""
         names = [r for i, r in enumerate(runner.bank.rule_names) if broke >> i & 1]
         unit = f" {self._info(taker.key).unit}".rstrip()
         return (
-            f"{runner.name}: {runner.config.feature} of {taker.key.name} {value:.6g}{unit} breaks rule "
+            f"{runner.name}: {runner.config.charted} of {taker.key.name} {value:.6g}{unit} breaks rule "
             f"{', '.join(names)} (limits {limits.lcl:.6g} to {limits.ucl:.6g}{unit}, version {limits.version})"
         )
 

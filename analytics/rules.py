@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 RULES = ("1", "2", "3", "4")
 RUN_LENGTH = 8
 _STATE_COLUMNS = 6  # 2-sigma bits up, down (last 2); 1-sigma bits up, down (last 4); run up, down (at most 8)
-_ONES = np.array([i.bit_count() for i in range(32)], np.uint8)
+ONES = np.array([i.bit_count() for i in range(32)], np.uint8)
 
 
 def rule_mask(rules: Iterable[str]) -> int:
@@ -48,12 +48,15 @@ def zones(value: NDArray[np.float64], center: NDArray[np.float64], unit: NDArray
     return np.where(deviation < 0, -zone, zone).astype(np.int8)
 
 
-def step(state: NDArray[np.uint8], zone: NDArray[np.int8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def step(
+    state: NDArray[np.uint8], zone: NDArray[np.int8], run_length: int = RUN_LENGTH
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """One value for each of k channels.
 
     Args:
         state: rule state of the channels, (k, 6); not written into.
         zone: see `zones`, (k,).
+        run_length: values in a row that break rule 4.
 
     Returns:
         The next state, (k, 6), and the mask of the rules that fire at this very value, (k,).
@@ -65,10 +68,10 @@ def step(state: NDArray[np.uint8], zone: NDArray[np.int8]) -> tuple[NDArray[np.u
         bits2 = ((state[:, side] << 1) | beyond2) & np.uint8(7)
         beyond1 = (signed >= 2).astype(np.uint8)
         bits1 = ((state[:, 2 + side] << 1) | beyond1) & np.uint8(31)
-        run = np.where(signed > 0, np.minimum(state[:, 4 + side] + 1, RUN_LENGTH), 0).astype(np.uint8)
-        fired |= ((_ONES[bits2] >= 2) & (beyond2 > 0)).astype(np.uint8) << 1
-        fired |= ((_ONES[bits1] >= 4) & (beyond1 > 0)).astype(np.uint8) << 2
-        fired |= (run >= RUN_LENGTH).astype(np.uint8) << 3
+        run = np.where(signed > 0, np.minimum(state[:, 4 + side] + 1, run_length), 0).astype(np.uint8)
+        fired |= ((ONES[bits2] >= 2) & (beyond2 > 0)).astype(np.uint8) << 1
+        fired |= ((ONES[bits1] >= 4) & (beyond1 > 0)).astype(np.uint8) << 2
+        fired |= (run >= run_length).astype(np.uint8) << 3
         after[:, side] = bits2 & np.uint8(3)
         after[:, 2 + side] = bits1 & np.uint8(15)
         after[:, 4 + side] = run

@@ -4,20 +4,21 @@ A finding is raised at the first violation and cleared when `CLEAR_AFTER` values
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.baseline import screen
-from analytics.charts import make_bank
-from analytics.config import ChartConfig, span_ns
+from analytics.baseline import Screening
+from analytics.charts import Judgement, make_bank
+from analytics.config import COUNT_KINDS, XBAR_KINDS, ChartConfig, span_ns
 from analytics.findings import FindingBook
-from analytics.limits import spread_estimate
+from analytics.limits import Design, Estimate
 from analytics.seen import Seen, Watch, span
 from analytics.state import grow, pack, unpack
-from fieldlab.model import ChartPoint, Finding, Limits, SignalInfo, SignalKey
+from analytics.subgroups import Subgroups
+from fieldlab.model import ChartPoint, Finding, Limits, Place, SignalInfo, SignalKey
 from fieldlab.model.finding import finding_id
 from fieldlab.model.record import Row
 
@@ -29,18 +30,37 @@ CLEAR_AFTER: dict[Feeder, int] = {"part": 2, "window": 3, "reading": 10}
 POINT_EVERY_NS = 1_000_000_000  # at most one chart point a second per signal, and every violation
 CALM_ATTEMPTS = 3  # after a refusal for resemblance, so many screenings in a row must pass: chance passes one alone
 
-_VERSION, _COUNT, _OPEN, _INSIDE, _POINT, _CALM, _CLEAR = range(7)
-_RULE_WORDS = {
-    "1": "is {side} the control limit",
-    "2": "is the second of three beyond two thirds of the way to the {side} limit",
-    "3": "is the fourth of five beyond a third of the way to the {side} limit",
-    "4": "is the eighth in a row {side} the centre line",
-    "ewma": "is {side} the control limit of the moving average",
+_VERSION, _COUNT, _OPEN, _INSIDE, _POINT, _CALM, _CLEAR, _BEGAN, _FED = range(9)
+_BEYOND = "is {side} the control limit"
+_RULE_WORDS = {  # rule → (words, side is above/below instead of upper/lower, how far out its line stands)
+    "1": (_BEYOND, True, 1.0),
+    "2": ("is the second of three beyond two thirds of the way to the {side} limit", False, 2 / 3),
+    "3": ("is the fourth of five beyond a third of the way to the {side} limit", False, 1 / 3),
+    "4": ("is the eighth in a row {side} the centre line", True, 0.0),
+    "nelson-1": (_BEYOND, True, 1.0),
+    "nelson-2": ("is the ninth in a row {side} the centre line", True, 0.0),
+    "nelson-3": ("is the sixth in a row steadily up or down", True, 0.0),
+    "nelson-4": ("is the fourteenth in a row that alternates up and down", True, 0.0),
+    "nelson-5": ("is the second of three beyond two thirds of the way to the {side} limit", False, 2 / 3),
+    "nelson-6": ("is the fourth of five beyond a third of the way to the {side} limit", False, 1 / 3),
+    "nelson-7": ("is the fifteenth in a row within a third of the limits: calmer than chance", True, 1 / 3),
+    "nelson-8": ("is the eighth in a row on both sides, none within a third of the limits", True, 1 / 3),
+    "ewma": ("is {side} the control limit of the moving average", True, 1.0),
+    "cusum": ("is the sum of deviations, {side} its limit", True, 1.0),
+    "spread": ("is {side} the control limit of the spread within subgroups", True, 1.0),
 }
 
 
+_PLOTTED = {"residual": "residual of ", "short-run": "deviation from nominal of ", "cusum": "cusum of "}
+
+
 class Outlet(msgspec.Struct):
-    """What a runner needs of the engine: the rows so far, the book of findings, and what is known."""
+    """What a runner needs of the engine: the rows so far, the book of findings, and what is known.
+
+    Attributes:
+        share: ARL0 of a channel (its signal, mean ns between its values) that shares the false alarms of its machine;
+            None if no chart does.
+    """
 
     emit: Callable[[SignalKey, int, Row], None]
     book: FindingBook
@@ -48,6 +68,21 @@ class Outlet(msgspec.Struct):
     info: Callable[[SignalKey], SignalInfo]
     makes_parts: Callable[[SignalKey], bool]
     watch: Watch | None = None
+    share: Callable[[SignalKey, float], float | None] = lambda _key, _interval: None
+
+
+class _Round(NamedTuple):
+    """Items of which each channel has at most one: their rows in the call, and event times of their last and first."""
+
+    rows: NDArray[np.intp]
+    channel: NDArray[np.intp]
+    time: Ints
+    began: Ints
+    items: Floats
+
+    def of(self, use: NDArray[np.bool_]) -> "_Round":
+        """Those in `use`."""
+        return _Round(self.rows[use], self.channel[use], self.time[use], self.began[use], self.items[use])
 
 
 class ChartRunner:
@@ -63,9 +98,13 @@ class ChartRunner:
         self.channel: dict[SignalKey, int] = {}
         self._causes: list[str] = []
         self._out = outlet
-        self._state = np.zeros((0, 7), np.int64)
-        self._values = np.zeros((0, config.baseline))
+        self._state = np.zeros((0, 9), np.int64)
+        self._width = len(self.bank.columns)
+        self._values = np.zeros((0, config.baseline, self._width))
         self._learning = 0
+        spread: Literal["range", "std"] = "range" if config.kind == "xbar-r" else "std"
+        self._groups = Subgroups(config.subgroup, spread) if config.kind in XBAR_KINDS and config.subgroup else None
+        self.unusable = 0  # values that made no sense for this kind of chart, such as a count above its sample's size
 
     def add(self, key: SignalKey, feeder: str) -> int:
         """The channel of a signal; a new one, or one that starts afresh if another thing feeds it now."""
@@ -81,6 +120,9 @@ class ChartRunner:
         rows = len(self.keys)
         self.bank.grow(rows)
         self._state, self._values = grow(self._state, rows), grow(self._values, rows)
+        if self._groups is not None:
+            self._groups.grow(rows)
+            self._groups.forget(channel)
         self._state[channel] = 0
         self._state[channel, _POINT] = -(2**62)
         kind: Feeder = feeder if feeder in ("part", "reading") else "window"  # type: ignore[assignment]  # mypy keeps str
@@ -89,13 +131,19 @@ class ChartRunner:
         self._learning = sum(found is None for found in self.limits)
         return channel
 
+    def channels_on(self, place: Place) -> int:
+        """How many charts this is on a machine."""
+        return sum(key.place == place for key in self.keys)
+
     def close(self, key: SignalKey, time: int, why: str) -> None:
         """Clear what is open on a signal, because its chart is gone or starts afresh."""
         row = self._out.book.clear((key.place.path, key.name, self.name), time, why)
         if row is not None:
             self._out.emit(key, time, row)
 
-    def feed(self, channel: NDArray[np.intp], time: Ints, value: Floats, part: str | None = None) -> NDArray[np.uint8]:
+    def feed(
+        self, channel: NDArray[np.intp], time: Ints, value: Floats, part: str | None = None, extra: Floats | None = None
+    ) -> NDArray[np.uint16]:
         """Take finite values in event order.
 
         Args:
@@ -103,62 +151,89 @@ class ChartRunner:
             time: event time, ns, (n,).
             value: (n,).
             part: the part that was made, if the values are features of one.
+            extra: what else an item of this kind consists of, (n, columns - 1); see `ChartBank.columns`.
 
         Returns:
-            The rules that each value broke, (n,); 0 while learning.
+            The rules that each value broke, (n,); 0 while learning, and for all but the last value of a subgroup.
         """
+        broke = np.zeros(len(channel), np.uint16)
         if len(channel) == 0:
-            return np.zeros(0, np.uint8)
-        broke = np.zeros(len(channel), np.uint8)
+            return broke
+        items = value[:, None]
+        if self._groups is None and self._width > 1:
+            items = np.column_stack([value, self._sizes(len(value)) if extra is None else extra])
         for turn in _rounds(channel):
-            rows, ch = turn, channel[turn]
+            round_ = _Round(turn, channel[turn], time[turn], time[turn], items[turn])
+            if self._groups is not None:
+                done, x, began = self._groups.add(round_.channel, round_.time, value[turn])
+                round_ = _Round(turn[done], channel[turn[done]], time[turn[done]], began, x)
+            if self._width > 1:
+                use = self.bank.usable(round_.items)
+                self.unusable += int(np.count_nonzero(~use))
+                round_ = round_.of(use)
             if self._learning:
-                known = self._state[ch, _VERSION] > 0
+                known = self._state[round_.channel, _VERSION] > 0
                 if not known.all():
-                    self._learn(ch[~known], time[rows[~known]], value[rows[~known]])
-                    rows, ch = rows[known], ch[known]
-            if len(rows):
-                broke[rows] = self._judge(ch, time[rows], value[rows], part)
+                    self._learn(round_.of(~known))
+                    round_ = round_.of(known)
+            if len(round_.rows):
+                broke[round_.rows] = self._judge(round_, part)
         return broke
 
-    def _judge(self, ch: NDArray[np.intp], time: Ints, value: Floats, part: str | None) -> NDArray[np.uint8]:
-        found = self.bank.update(ch, value)
+    def _sizes(self, count: int) -> Floats:
+        """The size of samples that no signal says: `n`; one area of a c chart."""
+        return np.full((count, 1), float(self.config.n or 1) if self.config.kind in COUNT_KINDS else np.nan)
+
+    def _judge(self, now: _Round, part: str | None) -> NDArray[np.uint16]:
+        ch, time, began = now.channel, now.time, now.began
+        found = self.bank.update(ch, now.items if self._width > 1 else now.items[:, 0])
         state, broken = self._state, found.violation > 0
         was_open = state[ch, _OPEN] > 0
         inside = np.where(was_open & ~broken, state[ch, _INSIDE] + 1, 0)
         state[ch, _INSIDE] = inside
         for i in np.flatnonzero(broken & ~was_open).tolist():
-            mask, z = int(found.violation[i]), float(found.statistic[i])
-            self._raise(int(ch[i]), int(time[i]), mask, z, part)
+            self._raise(int(ch[i]), int(time[i]), int(began[i]), found, i, part)
         for i in np.flatnonzero(was_open & (inside >= state[ch, _CLEAR])).tolist():
             c, t = int(ch[i]), int(time[i])
             state[c, _OPEN] = state[c, _INSIDE] = 0
             self.close(self.keys[c], t, f"back inside for {state[c, _CLEAR]} values")
         if self._out.watch is not None:
-            self._show(ch, time, found.statistic, found.lcl, found.ucl, found.violation)
+            self._show(ch, time, began, found.statistic, found.lcl, found.ucl, found.violation)
         show = broken | (time - state[ch, _POINT] >= POINT_EVERY_NS)
         for i in np.flatnonzero(show).tolist():
             c, t, limits = int(ch[i]), int(time[i]), self.limits[int(ch[i])]
             state[c, _POINT] = t
-            self._point(c, t, float(found.statistic[i]), limits)
+            center = limits.center if limits is not None else 0.0
+            self._point(c, t, float(found.statistic[i]), (center, float(found.ucl[i]), float(found.lcl[i])))
+            if found.spread is not None:
+                s = found.spread
+                lines = float(s.center[i]), float(s.ucl[i]), float(s.lcl[i])
+                self._point(c, t, float(s.statistic[i]), lines, f"{self.name} spread")
         return found.violation
 
-    def _raise(self, channel: int, time: int, mask: int, statistic: float, part: str | None) -> None:
+    def _raise(self, channel: int, time: int, began: int, found: Judgement, i: int, part: str | None) -> None:
         key, limits, feeder = self.keys[channel], self.limits[channel], self.feeders[channel]
         if limits is None:  # only frozen channels are judged
             return
-        rule = next(r for i, r in enumerate(self.bank.rule_names) if mask >> i & 1)
+        mask = int(found.violation[i])
+        rule = next(r for n, r in enumerate(self.bank.rule_names) if mask >> n & 1)
         # a window ends where the next begins: its finding belongs to the part of its last moment
-        start, last = (time, time) if feeder in ("part", "reading") else (time - span_ns(feeder), time - 1)
-        half, up = limits.ucl - limits.center, statistic > limits.center
-        share = {"2": 2 / 3, "3": 1 / 3, "4": 0.0}.get(rule, 1.0)
-        limit = limits.center + (half if up else -half) * share
-        side = ("above" if up else "below") if rule in ("1", "4", "ewma") else ("upper" if up else "lower")
+        start, last = (began, time) if feeder in ("part", "reading") else (began - span_ns(feeder), time - 1)
+        center, statistic = limits.center, float(found.statistic[i])
+        lcl, ucl = float(found.lcl[i]), float(found.ucl[i])
+        if rule == "spread" and found.spread is not None:
+            center, statistic = float(found.spread.center[i]), float(found.spread.statistic[i])
+            lcl, ucl = float(found.spread.lcl[i]), float(found.spread.ucl[i])
+        words, above, share = _RULE_WORDS[rule]
+        up = statistic > center
+        limit = center + ((ucl if up else lcl) - center) * share
+        side = ("above" if up else "below") if above else ("upper" if up else "lower")
         unit = f" {self._out.info(key).unit}".rstrip()
-        what = key.name if feeder == "reading" else f"{self.config.feature} of {key.name}"
+        what = key.name if feeder == "reading" else f"{self.config.charted} of {key.name}"
+        what = _PLOTTED.get(self.config.kind, "") + what
         detail = (
-            f"{what}: {statistic:.6g}{unit} {_RULE_WORDS[rule].format(side=side)} ({limit:.6g}{unit}; "
-            f"centre {limits.center:.6g}, sigma {limits.sigma:.3g}, limits version {limits.version})"
+            f"{what}: {statistic:.6g}{unit} {words.format(side=side)} ({limit:.6g}{unit}; "
+            f"centre {center:.6g}, sigma {limits.sigma:.3g}, limits version {limits.version})"
         )
         finding = Finding(
             time=time, place=key.place, signal=key.name, chart=self.name, rule=rule,
@@ -170,14 +245,18 @@ class ChartRunner:
         book = self._out.book
         self._out.emit(key, time, book.raise_(finding, remember=self._out.makes_parts(key), start=start))
 
-    def _point(self, channel: int, time: int, statistic: float, limits: Limits | None) -> None:
-        key = self.keys[channel]
-        if limits is None:
-            point = ChartPoint(time=time, place=key.place, signal=key.name, chart=self.name, statistic=statistic)
+    def _point(
+        self, channel: int, time: int, statistic: float, lines: tuple[float, float, float] | None, chart: str = ""
+    ) -> None:
+        """Emit a point; `lines` are centre, upper and lower limit in force."""
+        key, limits, name = self.keys[channel], self.limits[channel], chart or self.name
+        if limits is None or lines is None:
+            point = ChartPoint(time=time, place=key.place, signal=key.name, chart=name, statistic=statistic)
         else:
+            center, ucl, lcl = lines
             point = ChartPoint(
-                time=time, place=key.place, signal=key.name, chart=self.name, statistic=statistic,
-                center=limits.center, ucl=limits.ucl, lcl=limits.lcl, limits_version=limits.version,
+                time=time, place=key.place, signal=key.name, chart=name, statistic=statistic,
+                center=center, ucl=ucl, lcl=lcl, limits_version=limits.version,
             )  # fmt: skip
         self._out.emit(key, time, point)
 
@@ -185,24 +264,32 @@ class ChartRunner:
         self,
         ch: NDArray[np.intp],
         time: Ints,
+        began: Ints,
         statistic: Floats,
         lcl: Floats,
         ucl: Floats,
-        violation: NDArray[np.uint8],
+        violation: NDArray[np.uint16],
     ) -> None:
         feeder = self.feeders[int(ch[0])]
         width = 0 if feeder in ("part", "reading") else span_ns(feeder)
         names = [self.keys[c].name for c in ch.tolist()]
         if self._out.watch is not None:
-            self._out.watch(Seen(self.name, *span(feeder, width, time), statistic, lcl, ucl, violation, names))
+            first, last = span(feeder, width, time)
+            if self._groups is not None and feeder != "part":
+                first = span(feeder, width, began)[0]
+            self._out.watch(Seen(self.name, first, last, statistic, lcl, ucl, violation, names))
 
-    def _learn(self, ch: NDArray[np.intp], time: Ints, value: Floats) -> None:
-        state = self._state
+    def _learn(self, now: _Round) -> None:
+        ch, time, began, items = now.channel, now.time, now.began, now.items
+        state, value = self._state, items[:, 0]
         if self._out.watch is not None:
             unknown = np.full(len(ch), np.nan)
-            self._show(ch, time, value, unknown, unknown, np.zeros(len(ch), np.uint8))
-        self._values[ch, state[ch, _COUNT]] = value
+            self._show(ch, time, began, value, unknown, unknown, np.zeros(len(ch), np.uint16))
+        self._values[ch, state[ch, _COUNT]] = items
         state[ch, _COUNT] += 1
+        new = state[ch, _FED] == 0
+        state[ch[new], _BEGAN] = time[new]
+        state[ch, _FED] += 1
         for i in np.flatnonzero(time - state[ch, _POINT] >= POINT_EVERY_NS).tolist():
             state[ch[i], _POINT] = time[i]
             self._point(int(ch[i]), int(time[i]), float(value[i]), None)
@@ -211,7 +298,8 @@ class ChartRunner:
 
     def _try_freeze(self, channel: int, time: int) -> None:
         state, values = self._state[channel], self._values[channel]
-        found = screen(values)
+        items = values if self._width > 1 else values[:, 0]
+        found = self.bank.screen(items)
         cause: str = found.cause
         usable = self.config.on_unstable == "warn" and cause != "constant"
         if not cause and state[_CALM] > 0:
@@ -226,27 +314,40 @@ class ChartRunner:
             values[: self.config.baseline - half] = values[half:].copy()
             state[_COUNT] = self.config.baseline - half
             return
-        self.close(self.keys[channel], time, "the baseline is fit now: limits are frozen")
-        estimate = spread_estimate(values[found.kept])
-        design = self.bank.design(estimate.n)
-        lcl, ucl = self.bank.freeze(channel, estimate, design)
-        screened = len(values) - estimate.n
-        note = f"learned from {estimate.n} values; one false alarm in {design.arl0:.0f} values by design"
-        note += f"; {screened} outliers left out" if screened else ""
-        note += f"; frozen although {found.words}" if cause else ""
+        key = self.keys[channel]
+        self.close(key, time, "the baseline is fit now: limits are frozen")
+        kept = found.kept if self.bank.drops_outliers else np.ones(len(items), bool)
+        estimate = msgspec.structs.replace(self.bank.estimate(items[kept]), phi=found.phi)
+        interval = (time - int(state[_BEGAN])) / max(int(state[_FED]) - 1, 1)
+        shared = None if self.config.design_arl0 else self._out.share(key, interval)
+        design = self.bank.design(estimate, shared)
+        lines = self.bank.freeze(channel, estimate, design)
         self.limits[channel] = Limits(
-            version=1,
-            center=estimate.center,
-            ucl=ucl,
-            lcl=lcl,
-            sigma=estimate.sigma,
-            n=estimate.n,
-            time=time,
-            note=note,
-        )
+            version=1, center=lines.center, ucl=lines.ucl, lcl=lines.lcl, sigma=estimate.sigma, n=estimate.n,
+            time=time, note=self._note(values[:, 0], found, estimate, design, shared),
+        )  # fmt: skip
         state[_VERSION], state[_COUNT] = 1, 0
         self._causes[channel] = ""
         self._learning -= 1
+
+    def _note(self, values: Floats, found: Screening, estimate: Estimate, design: Design, shared: float | None) -> str:
+        """How limits were designed, in words; what was left out is named."""
+        each = "subgroups" if self.config.kind in XBAR_KINDS else "values"
+        note = f"learned from {estimate.n} {each}; one false alarm in {design.arl0:.0f} {each} by design"
+        if shared is not None:
+            note += ", its share of the machine's"
+            short = design.arl0 < 0.99 * shared
+            note += f" (which would be {shared:.0f}: its rules allow no more)" if short else ""
+        if self.config.kind in ("residual", "cusum", "short-run"):
+            note += f"; values are at {np.mean(values):.6g} on average"
+        if estimate.phi > 0:
+            note += f"; widened for a lag-1 correlation of {estimate.phi:.2f}"
+        left = values[~found.kept]
+        if len(left):
+            told = ", ".join(f"{x:.6g}" for x in left[:5].tolist()) + (", …" if len(left) > 5 else "")
+            did = "left out" if self.bank.drops_outliers else "kept, because the values behind them need them"
+            note += f"; {len(left)} outliers {did}: {told}"
+        return note + (f"; frozen although {found.words}" if found.cause else "")
 
     def _refuse(self, channel: int, time: int, cause: str, figure: float, bound: float, words: str) -> None:
         key = self.keys[channel]
@@ -270,6 +371,8 @@ class ChartRunner:
             "state": pack(self._state),
             "learning": pack(learning),
             "values": pack(self._values[learning]),
+            "groups": self._groups.save() if self._groups else None,
+            "unusable": self.unusable,
             "bank": self.bank.save(),
         }
 
@@ -280,10 +383,13 @@ class ChartRunner:
         self.feeders, self._causes = list(saved["feeders"]), list(saved["causes"])
         self.limits = [msgspec.convert(found, Limits | None) for found in saved["limits"]]
         self._state = unpack(saved["state"])
-        self._values = np.zeros((len(self._state), self.config.baseline))
+        self._values = np.zeros((len(self._state), self.config.baseline, self._width))
         self._values[unpack(saved["learning"])] = unpack(saved["values"])
         self._learning = sum(found is None for found in self.limits)
         self.bank.load(saved["bank"])
+        self.unusable = saved["unusable"]
+        if self._groups is not None:
+            self._groups.load(saved["groups"])
 
 
 def _rounds(channel: NDArray[np.intp]) -> list[NDArray[np.intp]]:

@@ -29,7 +29,7 @@ class Seen(msgspec.Struct, frozen=True, eq=False):
     statistic: NDArray[np.float64]
     lcl: NDArray[np.float64]
     ucl: NDArray[np.float64]
-    violation: NDArray[np.uint8]
+    violation: NDArray[np.uint16]
     contributors: Sequence[str]
 
 

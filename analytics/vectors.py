@@ -37,6 +37,8 @@ class _Group(msgspec.Struct):
     names: list[str] = []  # of the columns
     feeder: str = ""
     learned: int = 0
+    began: int = 0  # event time of the first vector of the baseline
+    fed: int = 0  # vectors since
     open: bool = False
     inside: int = 0
     point: int = -(2**62)
@@ -114,13 +116,17 @@ class VectorRunner:
         self.feeders[channel] = feeder
         return channel
 
+    def channels_on(self, place: Place) -> int:
+        """How many charts this is on a machine: one."""
+        return int(any(group.place == place for group in self._groups))
+
     def close(self, key: SignalKey, time: int, why: str) -> None:
         """Clear what is open on a signal's machine, because its chart is gone or starts afresh."""
         row = self._out.book.clear((key.place.path, ALL, self.name), time, why)
         if row is not None:
             self._out.emit(SignalKey(key.place, ALL), time, row)
 
-    def feed(self, channel: NDArray[np.intp], time: Ints, value: Floats, part: str | None = None) -> NDArray[np.uint8]:
+    def feed(self, channel: NDArray[np.intp], time: Ints, value: Floats, part: str | None = None) -> NDArray[np.uint16]:
         """Take finite values, by machine and then time: those of one machine that share a time are one vector.
 
         Returns:
@@ -133,7 +139,7 @@ class VectorRunner:
             vectors = np.full((len(times), len(self._groups[g].names)), np.nan)
             vectors[row, where[mine, 1]] = value[mine]
             self._take(g, times, vectors, part)
-        return np.zeros(len(channel), np.uint8)
+        return np.zeros(len(channel), np.uint16)
 
     def _take(self, g: int, times: Ints, vectors: Floats, part: str | None) -> None:
         rows = _Rows()
@@ -149,7 +155,7 @@ class VectorRunner:
             limit = np.array(rows.limit)
             seen = Seen(
                 self.name, first, last, np.array(rows.statistic), np.full(len(limit), np.nan), limit,
-                np.array(rows.broken, np.uint8), rows.who,
+                np.array(rows.broken, np.uint16), rows.who,
             )  # fmt: skip
             self._out.watch(seen)
 
@@ -232,12 +238,17 @@ class VectorRunner:
             return
         values[group.learned] = x
         group.learned += 1
+        group.began = group.began if group.fed else time
+        group.fed += 1
         if group.learned == self.config.baseline:
             self._try_freeze(g, time)
 
     def _try_freeze(self, g: int, time: int) -> None:
         group, values, n = self._groups[g], self._values[g], self.config.baseline
-        found = learn(self._kind, values, self._rate, drop_drifting=self.config.drops_drifting)
+        interval = (time - group.began) / max(group.fed - 1, 1)
+        shared = None if self.config.design_arl0 else self._out.share(group.key, interval)
+        rate = 1.0 / shared if shared else self._rate
+        found = learn(self._kind, values, rate, drop_drifting=self.config.drops_drifting)
         usable = found.frozen is not None and (found.refused is None or self.config.on_unstable == "warn")
         if found.refused is not None and not usable:
             self._refuse(g, time, found.refused)
@@ -250,9 +261,7 @@ class VectorRunner:
         self.close(group.key, time, "the baseline is fit now: limits are frozen")
         single = len(frozen.limits) == 1
         each = ", ".join(f"{s} {limit:.4g}" for s, limit in zip(self._kind.statistics, frozen.limits, strict=True))
-        note = (
-            f"learned from {n} vectors of {len(frozen.kept)} signals; limits {each} for {self._rate:.3g} false alarms"
-        )
+        note = f"learned from {n} vectors of {len(frozen.kept)} signals; limits {each} for {rate:.3g} false alarms"
         note += " a vector"
         note += ", from blocks of the baseline that their model had not seen"
         note += "".join(f"; {group.names[j]} left out: it {why}" for j, why in sorted(found.dropped.items()))

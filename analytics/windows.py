@@ -24,11 +24,13 @@ class Accumulator:
 
     def __init__(self) -> None:
         self._table = np.zeros((0, 8))
+        self._known = np.zeros((0, 2))  # whether, and which, value was in force when the window opened
         self._time = np.zeros((0, 2), np.int64)  # first and last Good reading
 
     def grow(self, slots: int) -> None:
         """Make room for slots."""
         self._table, self._time = grow(self._table, slots), grow(self._time, slots)
+        self._known = grow(self._known, slots)
 
     def add(self, slot: NDArray[np.intp], time: NDArray[np.int64], value: Floats, status: NDArray[np.uint32]) -> None:
         """Take readings in event order. Only Good numbers count; Bad and Uncertain ones are counted as `other`."""
@@ -70,7 +72,9 @@ class Accumulator:
         rows = self._table[slot]
         count = rows[:, _GOOD]
         with np.errstate(invalid="ignore", divide="ignore"):
-            if feature == "mean":
+            if feature == "sum":
+                found = rows[:, _FIRST] * count + rows[:, _SUM]
+            elif feature == "mean":
                 found = rows[:, _FIRST] + rows[:, _SUM] / count
             elif feature == "std":
                 found = np.sqrt(np.maximum(rows[:, _SQUARE] - rows[:, _SUM] ** 2 / count, 0.0) / (count - 1))
@@ -84,18 +88,28 @@ class Accumulator:
                 found = rows[:, {"last": _LAST, "min": _LOW, "max": _HIGH}[feature]]
         return np.where(count > 0, found, np.nan)
 
+    def steady(self, slot: NDArray[np.intp]) -> Floats:
+        """The one value in force all through the window, also if it was said before; NaN if it changed."""
+        rows, known = self._table[slot], self._known[slot]
+        said, before = rows[:, _GOOD] > 0, known[:, 0] > 0
+        same = (rows[:, _LOW] == rows[:, _HIGH]) & (~before | (known[:, 1] == rows[:, _LOW]))
+        return np.where(said, np.where(same, rows[:, _LOW], np.nan), np.where(before, known[:, 1], np.nan))
+
     def reset(self) -> None:
         """Start the next window."""
+        said = self._table[:, _GOOD] > 0
+        self._known[said, 0], self._known[said, 1] = 1.0, self._table[said, _LAST]
         self._table[:] = 0.0
         self._time[:] = 0
 
     def save(self) -> dict[str, Any]:
         """State as plain values."""
-        return {"table": pack(self._table), "time": pack(self._time)}
+        return {"table": pack(self._table), "time": pack(self._time), "known": pack(self._known)}
 
     def load(self, saved: dict[str, Any]) -> None:
         """Take the state of `save`."""
         self._table, self._time = unpack(saved["table"]), unpack(saved["time"])
+        self._known = unpack(saved["known"])
 
 
 class Windows:

@@ -33,6 +33,8 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True):
         reload: `auto`: a changed file is applied as soon as it rests, but for what needs a person's SIGHUP; `signal`:
             SIGHUP only.
         lateness: how long a reading may be late and still be judged.
+        false_alarms: designed false alarms a shift and machine, shared by its charts without a rate of their own.
+        shift: how long a shift is.
         max_series: the cap on signals.
         journal_max: the cap on the journal's size.
         when_full: default of every store: `hold` the sources, or `drop-oldest` of what that store has not yet got.
@@ -45,6 +47,8 @@ class AgentSection(msgspec.Struct, frozen=True, kw_only=True):
     http_token_file: Path | None = None
     reload: Literal["auto", "signal"] = "auto"
     lateness: Duration = Duration(2)
+    false_alarms: float | None = None
+    shift: Duration = Duration(8 * 3600)
     max_series: int = 100_000
     journal_max: Size = Size(2_000_000_000)
     when_full: Literal["hold", "drop-oldest"] = "hold"
@@ -128,7 +132,13 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def analytics(self) -> AnalyticsConfig:
         """The part that the analytics judge by; what is known of signals is added by the agent."""
-        return AnalyticsConfig(charts=self.charts, parts=self.parts, lateness=float(self.agent.lateness))
+        return AnalyticsConfig(
+            charts=self.charts,
+            parts=self.parts,
+            lateness=float(self.agent.lateness),
+            false_alarms=self.agent.false_alarms,
+            shift=f"{float(self.agent.shift):f}s",
+        )
 
 
 _INHERITED = frozenset({"when_full", "retention"})

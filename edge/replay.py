@@ -13,7 +13,7 @@ from typing import Any, Self
 import msgspec
 import structlog
 
-from analytics.config import VECTOR_KINDS, AnalyticsConfig, ChartConfig
+from analytics.config import VECTOR_KINDS, ChartConfig
 from analytics.engine import KINDS, Engine
 from edge.catalog import Catalog
 from edge.config import AgentConfig, in_file
@@ -139,11 +139,8 @@ class _Run:
             raise in_file(config, e, source) from e
         self.engine = Engine(journal.signals, rows.watch)
         self.findings = 0
-        self._analytics = AnalyticsConfig(
-            charts=tuple(_as_replayed(c, config) for c in config.charts),
-            parts=config.parts,
-            lateness=float(config.agent.lateness),
-        )
+        charts = tuple(_as_replayed(c, config) for c in config.charts)
+        self._analytics = msgspec.structs.replace(config.analytics(), charts=charts)
 
     def _tell(self, info: SignalInfo) -> None:
         self._journal.write([info])

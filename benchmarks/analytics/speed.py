@@ -45,8 +45,9 @@ def _best(work: Callable[[], None], values: int) -> float:
 def _bank(kind: str, channels: int) -> float:
     bank = make_bank(ChartConfig(kind=kind, signals=("m/*",), lambda_=LAMBDA))
     bank.grow(channels)
+    learned = Estimate(0.0, 1.0, 100)
     for channel in range(channels):
-        bank.freeze(channel, Estimate(0.0, 1.0, 100), bank.design(100))
+        bank.freeze(channel, learned, bank.design(learned))
     steps = max(20, 200_000 // channels) if channels > 1 else 5_000
     x, all_channels = np.random.default_rng(1).normal(size=(steps, channels)), np.arange(channels)
 

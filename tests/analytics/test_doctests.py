@@ -6,8 +6,9 @@ from importlib import import_module
 import pytest
 
 MODULES = [
-    "arl", "distributions", "limits", "channels", "calibration", "charts.individuals", "charts.ewma", "charts.t2",
-    "charts.mewma", "charts.pca", "charts.cva",
+    "arl", "constants", "counts", "distributions", "limits", "nelson", "channels", "calibration", "charts.individuals",
+    "charts.xbar", "charts.attributes", "charts.ewma", "charts.cusum", "charts.residual", "charts.short_run",
+    "charts.t2", "charts.mewma", "charts.pca", "charts.cva",
 ]  # fmt: skip
 
 

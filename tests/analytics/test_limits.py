@@ -9,16 +9,17 @@ from scipy import stats
 from analytics.charts import make_bank
 from analytics.config import ChartConfig
 from analytics.limits import Estimate, design_ewma, design_individuals, longest_arl0, spread_estimate
+from analytics.ruleset import RuleSet
 
 
 def test_individuals_width_is_the_prediction_interval() -> None:
-    design = design_individuals(30, 1, 370.4)
+    design = design_individuals(30, arl0=370.4)
     assert design.width == pytest.approx(stats.t.ppf(1 - 0.5 / 370.4, 29) * math.sqrt(31 / 30), rel=1e-9)
 
 
 def test_quadrature_agrees_with_the_exact_interval() -> None:
     """The quadrature that EWMA and run rules need, tried on the one case that has an exact answer."""
-    exact = design_individuals(40, 1, 200.0).width
+    exact = design_individuals(40, arl0=200.0).width
     assert design_ewma(40, 1.0, 200.0).width == pytest.approx(exact, rel=2e-4)
 
 
@@ -28,14 +29,15 @@ def test_fewer_values_give_wider_limits(n: int) -> None:
 
 
 def test_rules_are_widened_to_the_design() -> None:
-    design = design_individuals(0, 0b111, 370.4)
+    design = design_individuals(0, RuleSet(mask=0b111), 370.4)
     assert design.arl0 == 370.4
     assert design.width > 3.3
 
 
 def test_what_widening_cannot_give_is_said() -> None:
-    assert longest_arl0(0b1111) < 256
-    assert design_individuals(0, 0b1111, 1000.0).arl0 == pytest.approx(longest_arl0(0b1111))
+    four = RuleSet(mask=0b1111)
+    assert longest_arl0(four) < 256
+    assert design_individuals(0, four, 1000.0).arl0 == pytest.approx(longest_arl0(four))
 
 
 def rate_of_alarms(
@@ -45,7 +47,7 @@ def rate_of_alarms(
     random = np.random.default_rng(seed)
     bank = make_bank(config)
     bank.grow(channels)
-    design = bank.design(n)
+    design = bank.design(Estimate(0.0, 1.0, n))
     estimates = [spread_estimate(row) for row in random.normal(size=(channels, n))]
     for channel, estimate in enumerate(estimates):
         bank.freeze(channel, estimate, design)
@@ -73,7 +75,7 @@ def rate_of_alarms(
 )
 def test_in_control_values_alarm_at_the_designed_rate(config: ChartConfig, n: int) -> None:
     rate, error = rate_of_alarms(config, n, seed=7)
-    designed = 1 / make_bank(config).design(n).arl0
+    designed = 1 / make_bank(config).design(Estimate(0.0, 1.0, n)).arl0
     assert abs(rate - designed) < 3.5 * error + 0.03 * designed
 
 

@@ -67,7 +67,7 @@ def test_champ_and_woodall(rules: str, expected: list[float]) -> None:
 
 def test_individuals_at_three_sigma() -> None:
     assert float(individuals_arl(3.0)) == pytest.approx(370.398, abs=1e-3)
-    assert design_individuals(0, 1).width == pytest.approx(3.0)
+    assert design_individuals(0).width == pytest.approx(3.0)
 
 
 def test_eight_in_a_row_alone() -> None:
