@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 from edge.config import SHORTEST_TOKEN
 from edge.gate import Gate
 from fieldlab.errors import ConfigError, RefusedError
-from fieldlab.secrets import read_secret
+from fieldlab.secrets import hide, read_secret
 
 log = structlog.get_logger()
 
@@ -55,7 +55,8 @@ def routes(status: Status, extra: Sequence[BaseRoute] = ()) -> list[BaseRoute]:
     """The routes of an agent: its health, and `extra`. `status` may block; it runs in a thread."""
 
     async def now(_: Request) -> Response:
-        return Response(msgspec.json.encode(await asyncio.to_thread(status)), media_type="application/json")
+        found = msgspec.json.encode(await asyncio.to_thread(status)).decode()
+        return Response(hide(found), media_type="application/json")
 
     async def healthy(_: Request) -> Response:
         return PlainTextResponse("ok\n")

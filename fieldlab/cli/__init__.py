@@ -8,6 +8,7 @@ from importlib import import_module
 
 from fieldlab import __version__
 from fieldlab.errors import ConfigError, FieldlabError
+from fieldlab.secrets import hide
 
 _COMMANDS = (
     "demo",
@@ -38,10 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = import_module(f"fieldlab.cli.{parsed.command}").run(parsed)
     except ConfigError as e:
-        print(f"fieldlab: {e}", file=sys.stderr)
+        print(f"fieldlab: {hide(str(e))}", file=sys.stderr)
         return 2
     except FieldlabError as e:
-        print(f"fieldlab: {e}", file=sys.stderr)
+        print(f"fieldlab: {hide(str(e))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from fieldlab.cli.common import log_to_stderr
+from fieldlab.secrets import hide
 
 _MARKS = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
 
@@ -28,9 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
     lines = asyncio.run(check(load(arguments.config)))
     failed = sum(line.level == "fail" for line in lines)
     if arguments.json:
-        sys.stdout.write(msgspec.json.encode({"ok": failed == 0, "lines": lines}).decode() + "\n")
+        sys.stdout.write(hide(msgspec.json.encode({"ok": failed == 0, "lines": lines}).decode()) + "\n")
     else:
         for line in lines:
-            print(f"{_MARKS[line.level]}  {line.subject}: {line.text}")
+            print(hide(f"{_MARKS[line.level]}  {line.subject}: {line.text}"))
         print(f"{len(lines)} checked, {failed} would not work" if failed else f"{len(lines)} checked, all would work")
     return 1 if failed else 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from fieldlab.errors import RefusedError
+from fieldlab.secrets import hide
 
 # structlog takes these if they are installed, which costs an agent 4 MB: for coloured tracebacks, for green threads.
 _UNUSED = [name for name in ("rich", "greenlet") if name not in sys.modules]
@@ -63,6 +64,7 @@ def log_to_stderr() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if human else [tracebacks]),
             *renderers,
+            lambda _logger, _level, text: hide(str(text)),
         ],
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Stderr())),
     )

@@ -14,6 +14,7 @@ from fieldlab.config import Duration
 from fieldlab.errors import ConfigError
 from fieldlab.model import Place, SignalInfo, SignalKey, SignalKind
 from fieldlab.model.place import check_name
+from fieldlab.secrets import remember
 
 MIN_QUEUE = 10
 
@@ -366,6 +367,6 @@ def read_password(config: OpcuaConfig) -> str:
     try:
         if path.stat().st_mode & 0o077:
             raise ConfigError(f"{path} can be read by others; run chmod 600 on it", key="password_file")
-        return path.read_text("utf-8").strip()
+        return remember(path.read_text("utf-8").strip())
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path} cannot be read: {e}", key="password_file") from None

@@ -10,7 +10,7 @@ import msgspec
 
 from fieldlab.config import Duration
 from fieldlab.errors import ConfigError
-from fieldlab.secrets import read_secret
+from fieldlab.secrets import read_secret, remember
 
 TOKEN_VARIABLE = "INFLUXDB_V2_TOKEN"  # noqa: S105  # the name of a variable, as influxdb-client has it; not a token
 
@@ -74,7 +74,7 @@ def token(config: InfluxConfig) -> str:
     Raises:
         ConfigError: if the file is missing or open to others.
     """
-    return read_secret(config.token_file) if config.token_file else os.environ.get(TOKEN_VARIABLE, "")
+    return read_secret(config.token_file) if config.token_file else remember(os.environ.get(TOKEN_VARIABLE, ""))
 
 
 def authorization(config: InfluxConfig) -> dict[str, str]:
@@ -85,6 +85,6 @@ def authorization(config: InfluxConfig) -> dict[str, str]:
     """
     if config.password_file:
         pair = f"{config.user}:{read_secret(config.password_file)}"
-        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+        return {"Authorization": f"Basic {remember(base64.b64encode(pair.encode()).decode())}"}
     found = token(config)
     return {"Authorization": f"Token {found}"} if found else {}

@@ -17,6 +17,7 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
 from fieldlab.errors import ConfigError
+from fieldlab.secrets import hide
 from ingest.stores.base import StoreMisconfiguredError, StoreUnavailableError
 from ingest.stores.influxdb.config import InfluxConfig, authorization, token
 
@@ -186,7 +187,7 @@ def _words(body: bytes | str | None) -> str:
         found = None
     if isinstance(found, dict):
         text = str(found.get("message") or found.get("error") or text)
-    return " ".join(text.split())[:_LONGEST_WORDS]
+    return hide(" ".join(text.split()))[:_LONGEST_WORDS]
 
 
 def _retry_after(headers: _Headers | None) -> float | None:

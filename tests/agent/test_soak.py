@@ -1,0 +1,201 @@
+"""An agent under 1,000 signals at 10 Hz stays as small as it was: memory, open files, threads, journal.
+
+As many readings as 20 minutes of that have, as fast as the machine takes them, for a few minutes at most. With
+`FIELDLAB_SOAK_MINUTES=20` in their own time.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import statistics
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+
+MB = 1_000_000
+SIGNALS, HERTZ = 1_000, 10
+PER_MESSAGE = 20  # values: a machine that sends every two seconds what it has
+READINGS = 20 * 60 * SIGNALS * HERTZ
+AT_LEAST = READINGS // 20
+AHEAD = 400_000  # readings that may be sent and not yet done
+MINUTES = float(os.environ.get("FIELDLAB_SOAK_MINUTES", "0"))
+LIMIT = MINUTES * 60 + 600 if MINUTES else 150.0
+TURN = SIGNALS * PER_MESSAGE  # readings of one message of every signal
+
+CHART = """[[chart]]
+name = "soak"
+kind = "ewma"
+signals = ["mill-*/*"]
+per = "10s"
+baseline = 30
+"""
+
+
+class Sample(NamedTuple):
+    """What the agent's process is at one moment; `done` by every consumer."""
+
+    committed: int
+    done: int
+    rss: int
+    files: int
+    threads: int
+    journal: int
+
+
+class Machines:
+    """Publishes 1,000 signals of random values, each as an array; counts what the broker has taken."""
+
+    def __init__(self, publisher: Any, started: float) -> None:
+        self.sent = 0
+        self._publisher = publisher
+        self._started = started
+        self._random = np.random.default_rng(7)
+        self._topics = [f"fieldlab/drachten/shavers/3/mill-{i // 50}/s{i % 50}" for i in range(SIGNALS)]
+
+    def turn(self, number: int) -> None:
+        """Two seconds of every signal."""
+        values = self._random.normal(10.0, 1.0, (SIGNALS, PER_MESSAGE)).round(4)
+        first = self._started + number * PER_MESSAGE / HERTZ
+        times = [round(first + i / HERTZ, 3) for i in range(PER_MESSAGE)]
+        rows = zip(self._topics, values.tolist(), strict=True)
+        self._publisher.send(
+            [(topic, msgspec.json.encode({"value": row, "ts": times}).decode()) for topic, row in rows]
+        )
+        self.sent += TURN
+
+
+def _look(process: Any) -> Sample:
+    status = process.status()
+    seen = psutil.Process(process.process.pid)
+    journal = sum(path.stat().st_size for path in process.data.glob("journal.db*"))
+    committed = status["ledger"]["committed"]
+    done = committed - max(consumer["lag_readings"] for consumer in status["consumers"])
+    return Sample(committed, done, seen.memory_info().rss, seen.num_fds(), seen.num_threads(), journal)
+
+
+def _feed(machines: Machines, done: Callable[[], int], begun: float) -> None:
+    """Turns until all is sent or the time is over; in its own time, or as fast as the agent does them."""
+    for number in itertools.count():
+        elapsed = time.monotonic() - begun
+        if machines.sent >= (MINUTES * 60 * SIGNALS * HERTZ if MINUTES else READINGS) or elapsed > LIMIT:
+            return
+        machines.turn(number)
+        ahead = (number + 1) * PER_MESSAGE / HERTZ - (time.monotonic() - begun) if MINUTES else 0.0
+        while machines.sent - done() > AHEAD or ahead > 0:
+            time.sleep(max(0.05, min(ahead, 1.0)))  # the pace of the machines, not a wait for the agent
+            ahead = 0.0
+            if time.monotonic() - begun > LIMIT:
+                return
+
+
+@contextlib.contextmanager
+def _watched_board(address: str) -> Iterator[list[int]]:
+    """Somebody keeps the board open, and Prometheus asks for the metrics."""
+    ended, bytes_read = threading.Event(), [0]
+
+    def look() -> None:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"http://{address}/api/events", timeout=60) as events:
+            while not ended.is_set() and (line := events.readline()):
+                bytes_read[0] += len(line)
+
+    def scrape() -> None:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        while not ended.wait(1.0):
+            for path in ("", "metrics"):
+                with direct.open(f"http://{address}/{path}", timeout=60) as answer:
+                    bytes_read[0] += len(answer.read())
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (look, scrape)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield bytes_read
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(30)
+
+
+@pytest.mark.timeout(LIMIT + 400)
+@pytest.mark.parametrize(("kind", "most"), [("influxdb", 150 * MB), ("embedded", 250 * MB)])
+def test_stays_as_small_as_it_was(
+    kind: str,
+    most: int,
+    mosquitto: Callable[..., Any],
+    influxd: Any,
+    agent: Callable[..., Any],
+    publish: Callable[..., Any],
+    mqtt_source: Callable[..., str],
+    free_port: Callable[[], int],
+    wait_until: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broker = mosquitto()
+    address = f"127.0.0.1:{free_port()}"
+    store = '[[store]]\nkind = "embedded"\n'
+    if kind == "influxdb":
+        bucket = influxd.create_database()
+        store = f'[[store]]\nkind = "influxdb"\napi = "v1"\nurl = "{influxd.url}"\nbucket = "{bucket}"\n'
+    tables = store + mqtt_source(broker) + CHART
+    process = agent(tables, "soak", http=address if kind == "embedded" else "", keys='journal_max = "200MB"').start()
+    span = (MINUTES * 60) if MINUTES else READINGS / SIGNALS / HERTZ
+    begun = time.monotonic()
+    machines = Machines(publish(broker), round(time.time() - (0 if MINUTES else span), 3))
+    samples: list[Sample] = []
+    feeding = threading.Thread(
+        target=_feed, args=(machines, lambda: samples[-1].done if samples else 0, begun), daemon=True
+    )
+    with _watched_board(address) if kind == "embedded" else contextlib.nullcontext():
+        feeding.start()
+        while feeding.is_alive():
+            samples.append(_look(process))
+            feeding.join(5.0 if MINUTES else 0.5)
+        took = time.monotonic() - begun
+        wait_until(lambda: process.ledger()["stored"] == machines.sent and process.settled(), 300.0, "all is stored")
+        samples.append(_look(process))
+    whole = _figures(samples)
+    with capsys.disabled():
+        print(f"\nsoak {kind}: {machines.sent:,} readings in {took:.0f} s: {json.dumps(whole)}")
+    if folder := os.environ.get("FIELDLAB_SOAK_OUT"):
+        rows = [dict(sample._asdict()) for sample in samples]
+        (Path(folder) / f"soak-{kind}.json").write_bytes(msgspec.json.encode({"took": took, **whole, "samples": rows}))
+    assert machines.sent >= AT_LEAST or MINUTES
+    assert process.ledger()["lost"] == 0
+    assert max(sample.rss for sample in samples) < most
+    assert whole["rss_mb"]["last"] < whole["rss_mb"]["second"] * 1.10 + 5, "memory grows"
+    assert whole["files"]["last"] <= whole["files"]["second"] + 3, "open files grow"
+    assert whole["threads"]["last"] <= whole["threads"]["second"] + 2, "threads grow"
+    assert whole["journal_mb"]["last"] <= max(whole["journal_mb"]["second"] * 1.5, 40), "the journal grows"
+    assert not process.troubles
+    assert process.stop() == 0
+
+
+def _figures(samples: list[Sample]) -> dict[str, dict[str, float]]:
+    """The median of the second and of the last quarter of the readings, and the most of all."""
+    total = samples[-1].committed
+    second = [s for s in samples if total / 4 <= s.committed < total / 2] or samples
+    last = [s for s in samples if s.committed >= total * 3 / 4]
+    found = {}
+    for name, column, unit in (
+        ("rss_mb", "rss", MB),
+        ("files", "files", 1),
+        ("threads", "threads", 1),
+        ("journal_mb", "journal", MB),
+    ):
+        of = [[getattr(s, column) / unit for s in part] for part in (second, last, samples)]
+        found[name] = {
+            "second": round(statistics.median(of[0]), 1),
+            "last": round(statistics.median(of[1]), 1),
+            "most": round(max(of[2]), 1),
+        }
+    return found
