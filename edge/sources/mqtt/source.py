@@ -47,6 +47,7 @@ _log = structlog.get_logger()
 
 _PASS_MESSAGES = 1000
 _TENDING = 0.2  # s between two looks at the keep-alive
+_SMALL = 200  # readings that are not worth sorting
 _PENDING_OCTETS = 64_000_000
 _ANSWER = 10.0  # s: for CONNACK and SUBACK
 _BACK_OFF = (0.5, 10.0)  # s: first and longest
@@ -296,14 +297,14 @@ class MqttSource:
         for batch, delivery in ((taken.batch, taken.delivery), (taken.unacknowledged, None)):
             if batch is not None:
                 before = len(self._heard)
-                self._heard.update(np.unique(batch.signal).tolist())
+                self._heard.update(_signals(batch))
                 if len(self._heard) != before:
                     self._known |= self._heard
                 futures.append(self._sink.append(batch, delivery=delivery, overflow=lost))
                 lost = None
         for batch, delivery in ((taken.past, taken.past_delivery), (taken.unacknowledged_past, None)):
             if batch is not None:
-                self._known.update(np.unique(batch.signal).tolist())
+                self._known.update(_signals(batch))
                 futures.append(self._sink.backfill(batch, delivery=delivery))
         for letters, delivery in ((taken.letters, taken.letters_delivery), (taken.unacknowledged_letters, None)):
             if letters:
@@ -415,6 +416,12 @@ class MqttSource:
     ) -> None:
         if flags.is_disconnect_packet_from_server:
             self._reason = refusal(reason, self._config, self._client_id)
+
+
+def _signals(batch: Batch) -> list[int]:
+    """The signals of a batch; of a small one, some perhaps more than once."""
+    found: list[int] = (batch.signal if len(batch) < _SMALL else np.unique(batch.signal)).tolist()
+    return found
 
 
 def _at(key: str, read: Any, file: Any) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 EARLIEST = 946_684_800_000_000_000  # 2000-01-01: before it, a clock was never set
 _DAY = 86_400_000_000_000
+_MANY = 12  # times that are worth a column
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9})\d*)?(?:[Zz]|([+-])(\d\d):?(\d\d))", re.ASCII
@@ -59,7 +60,7 @@ def all_to_ns(raw: list[Any], now: int) -> "array[int]":
         TimeError: for the first that is not a time.
     """
     kinds = set(map(type, raw))
-    if kinds in ({float}, {int}):
+    if len(raw) >= _MANY and kinds in ({float}, {int}):
         try:
             return column_to_ns(array("d" if kinds == {float} else "q", raw), now)
         except (MixedUnitsError, OverflowError):

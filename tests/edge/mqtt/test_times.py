@@ -1,6 +1,7 @@
 """Times of payloads: every usual form, and nothing but the declared error."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from operator import floordiv, truediv
 from typing import Any
 
 import pytest
@@ -13,6 +14,11 @@ steady = settings(deadline=None)  # a slow machine is no fault
 NOW = 1_795_500_000_000_000_000
 DAY = 86_400_000_000_000
 times = st.integers(EARLIEST, NOW + DAY)
+KINDS = [  # of which there may be many in a row
+    times,
+    *(st.builds(floordiv, times, st.just(unit)) for unit in (10**3, 10**6, 10**9)),
+    *(st.builds(truediv, times, st.just(unit)) for unit in (1, 10**3, 10**6, 10**9)),
+]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +86,15 @@ def test_whole_numbers_round_trip_in_every_unit(ns: Any) -> None:
 
 
 @steady
-@given(st.lists(st.one_of(times, times.map(lambda ns: ns // 10**6), st.integers(), st.floats(), st.none()), max_size=5))
+@given(
+    st.one_of(
+        st.lists(
+            st.one_of(times, times.map(lambda ns: ns // 10**6), st.integers(), st.floats(), st.none()), max_size=5
+        ),
+        *(st.lists(kind, min_size=10, max_size=30) for kind in KINDS),
+        st.lists(st.one_of(*KINDS), min_size=10, max_size=30),
+    )
+)
 def test_many_at_once_equal_one_by_one(raw: Any) -> None:
     try:
         singly = [NOW + i if each is None else to_ns(each, NOW) for i, each in enumerate(raw)]
