@@ -30,6 +30,7 @@ class Judge:
 
     Attributes:
         error: why it stopped judging, else empty.
+        not_judged: readings that it let go, after it broke, for want of room in the journal.
     """
 
     def __init__(self, journal: Journal, config: AnalyticsConfig) -> None:
@@ -40,6 +41,7 @@ class Judge:
         found = journal.register(NAME, stateful=True)
         self._engine = Engine(journal.signals)
         self.error = ""
+        self.not_judged = 0
         if found.state is not None:
             try:
                 self._engine.restore(found.state)
@@ -93,7 +95,7 @@ class Judge:
                     except Exception as e:
                         log.exception("analytics_broke", position=self._position)
                         self.error = f"judgement broke behind record {self._position} ({e!r}); stores go on; report it"
-                        await stop.wait()
+                        await self._stand_still(stop)
                         return
                     await self._move(chunk.upto, rows)
                     continue
@@ -106,6 +108,28 @@ class Judge:
                 await self._wake.wait()
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _stand_still(self, stop: asyncio.Event) -> None:
+        """After it broke: what is to be judged waits, until the journal is full of it; then the oldest is let go.
+
+        The stores have those readings or get them; only their judgement is lost, counted. The next start is behind it.
+        """
+        words = self.error
+        while not stop.is_set():
+            self._wake.clear()
+            if not await asyncio.to_thread(self._journal.held_by, NAME):
+                await self._wake.wait()
+                continue
+            chunk = await asyncio.to_thread(self._journal.read, self._position, KINDS)
+            if chunk.upto > self._position:
+                self.not_judged += sum(len(r.batch) for r in chunk.records if r.batch is not None)
+                advanced = self._journal.advance(NAME, chunk.upto, keep_from=chunk.upto)
+                await asyncio.wrap_future(advanced)
+                self._position = self._saved = self._snapshot = chunk.upto
+                log.error("readings_not_judged", upto=chunk.upto, readings=self.not_judged, reason="journal full")
+                self.error = f"{words}; {self.not_judged} readings were not judged, as the journal was full of them"
+                continue
+            await self._wake.wait()
 
     async def _move(self, position: int, rows: list[Row], *, snapshot: bool = False) -> None:
         save = snapshot or position - self._snapshot >= _SNAPSHOT_EVERY or self._journal.full

@@ -61,6 +61,8 @@ class _Snapshot(Collector):
             ("waiting", "Submissions waiting for the disk"),
             ("full", "1 while the journal is full and sources are held"),
             ("set_aside", "Damaged journals and records set aside"),
+            ("letters", "Dead letters that wait for a repair"),
+            ("letters_dropped", "Dead letters dropped for want of room among them"),
         ):
             yield GaugeMetricFamily(f"fieldlab_journal_{name}", text, value=float(status["journal"][name]))
         lag = GaugeMetricFamily("fieldlab_consumer_lag_readings", "Readings yet to be done", labels=["consumer"])

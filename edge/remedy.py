@@ -48,14 +48,13 @@ async def replay(
             outcome.kept[str(listed.id)] = f"{listed.store} is no store of this agent"
             continue
         try:
-            left = await forwarder.resend(letters.letter(listed))
+            left = await forwarder.resend(letters.letter(listed), letters.removal(listed.id))
         except (StoreError, KeyError) as e:
             outcome.kept[str(listed.id)] = str(e)
             continue
         if left is None:
             outcome.kept[str(listed.id)] = f"{listed.store} cannot take letters again"
             continue
-        await asyncio.wrap_future(letters.remove([listed.id]))
         outcome.refused += sum(again.readings for again in left)
         outcome.replayed += listed.readings - sum(again.readings for again in left)
     return outcome
@@ -63,6 +62,7 @@ async def replay(
 
 def routes(letters: DeadLetters, forwarders: Sequence[Forwarder], sources: Sequence[Resending] = ()) -> list[BaseRoute]:
     """`GET /deadletters`, `POST /deadletters/replay`, `POST /deadletters/drop`; parameters `store` and `id`."""
+    one_at_a_time = asyncio.Lock()
 
     def chosen(request: Request) -> list[Listed]:
         ids = [int(number) for number in request.query_params.getlist("id")]
@@ -83,7 +83,8 @@ def routes(letters: DeadLetters, forwarders: Sequence[Forwarder], sources: Seque
         if action == "drop":
             await asyncio.wrap_future(letters.remove([listed.id for listed in found]))
             return _json(Outcome(dropped=sum(listed.readings for listed in found)))
-        return _json(await replay(letters, found, forwarders, sources))
+        async with one_at_a_time:
+            return _json(await replay(letters, found, forwarders, sources))
 
     return [
         Route("/deadletters", answer),

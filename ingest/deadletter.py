@@ -1,12 +1,15 @@
 """What was refused for good: listed, sent again after a repair, or dropped. It lives in the journal's database."""
 
-from collections.abc import Sequence
+import hashlib
+import sqlite3
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 import msgspec
+import numpy as np
 
 from fieldlab.model import Place, SignalKey
-from ingest.journal import Journal
+from ingest.journal import Delivery, Journal
 from ingest.stores.base import DeadLetter
 
 
@@ -52,6 +55,15 @@ class DeadLetters:
         about = {name: getattr(listed, name) for name in Listed.__struct_fields__ if name != "id"}
         return DeadLetter(**about, body=rows[0][0], counts={} if index is None else {index: listed.readings})
 
+    def removal(self, number: int) -> Callable[[sqlite3.Connection], None]:
+        """Takes one letter out, inside a transaction of the journal; a `KeyError` there undoes what is with it."""
+
+        def remove(db: sqlite3.Connection) -> None:
+            if db.execute("DELETE FROM deadletter WHERE id = ?", (number,)).rowcount != 1:
+                raise KeyError(number)
+
+        return remove
+
     def remove(self, ids: Sequence[int]) -> "Future[None]":
         """Forget letters: they were sent again, or nobody wants them."""
         given = [(number,) for number in ids]
@@ -62,3 +74,11 @@ class DeadLetters:
             return self._journal.signals.find(SignalKey(Place.parse(listed.machine), listed.signal))
         except ValueError:
             return None  # a topic, or rows of no signal
+
+
+def once(letter: DeadLetter) -> Delivery:
+    """What makes the readings of a source's letter known: kept again after a crash, they are duplicates."""
+    told = f"{letter.store}\0{letter.machine}\0{letter.signal}\0{letter.first}\0".encode() + letter.body
+    mark = np.frombuffer(hashlib.blake2b(told, digest_size=8).digest(), np.uint64)
+    one = np.zeros(1, np.uint32)
+    return Delivery("_deadletter", mark.astype(np.uint16), mark, np.ones(1, np.bool_), one)

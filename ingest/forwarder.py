@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 import msgspec
@@ -253,11 +253,20 @@ class Forwarder:
             await self._move(chunk.upto, letters)
         return True
 
-    async def resend(self, letter: DeadLetter) -> Sequence[DeadLetter] | None:
+    async def resend(
+        self, letter: DeadLetter, remove: Callable[[sqlite3.Connection], object]
+    ) -> Sequence[DeadLetter] | None:
         """Send a dead letter again: what is refused once more, or None if this kind of store cannot.
+
+        Counts and letter change in one transaction, so that a crash behind the sending only sends it once more.
+
+        Args:
+            letter: the letter.
+            remove: takes it out of the journal, inside that transaction.
 
         Raises:
             StoreError: the store does not take anything now.
+            KeyError: it is no longer there: somebody else sent or dropped it meanwhile.
         """
         send = getattr(self.store, "resend", None)
         if send is None:
@@ -266,8 +275,13 @@ class Forwarder:
         left: Sequence[DeadLetter] = await loop.run_in_executor(self._thread, send, letter)
         refused = sum(again.readings for again in left)
         async with self._moving:
+            before = self.counts.snapshot()
             self.counts.revive(letter, refused)
-            await self._move(self._position, left, checkpoint=True)
+            try:
+                await self._move(self._position, left, checkpoint=True, work=remove)
+            except KeyError:
+                self.counts = Counts(before)
+                raise
         if self._gaps is not None:
             kept = {signal: (letter.first, count - refused) for signal, count in letter.counts.items()}
             self._gaps.recover(self.store.name, "store_refused", kept)
@@ -307,7 +321,14 @@ class Forwarder:
             detail = "in the dead letter: " + letters[0].reason
             self._gaps.note(self.store.name, "store_refused", spans, lost=lost, detail=detail)
 
-    async def _move(self, position: int, letters: Sequence[DeadLetter], *, checkpoint: bool = False) -> None:
+    async def _move(
+        self,
+        position: int,
+        letters: Sequence[DeadLetter],
+        *,
+        checkpoint: bool = False,
+        work: Callable[[sqlite3.Connection], object] | None = None,
+    ) -> None:
         # Letters are not in the journal's readings: the counts are saved with them, so that a recount stays exact.
         due = position - self._checkpoint >= _CHECKPOINT_EVERY or self._journal.full
         save = checkpoint or due or bool(letters)
@@ -318,6 +339,7 @@ class Forwarder:
                 keep_from=position if save else None,
                 state=self.counts.snapshot() if save else None,
                 letters=letters,
+                work=work,
             )
         )
         self._position = self._saved = position

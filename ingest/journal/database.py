@@ -14,7 +14,9 @@ import structlog
 from fieldlab.errors import FieldlabError
 from fieldlab.model import SignalKey, SignalTable, concat
 from ingest.journal import format as fmt
+from ingest.journal import letters
 from ingest.journal.identity import Identity, Part
+from ingest.journal.letters import LetterBox
 from ingest.journal.schema import JournalDamagedError, check, open_writer
 from ingest.journal.submissions import RECORD_READINGS, Append, Call, Letters, Move, Piece, Submission, Write
 from ingest.stores.base import DeadLetter
@@ -64,6 +66,7 @@ class Database:
         self.used = self.position = 0
         self.identity = Identity()
         self.stateful: set[str] = set()
+        self._letters = LetterBox(min(letters.MOST_BYTES, max_bytes // 4), letters.MOST_LETTERS)
         self._folded = 0  # the position of the identity's checkpoint
         self._since = self._since_bytes = self._state_bytes = 0  # records and bytes after it; the state's own bytes
         try:
@@ -121,14 +124,14 @@ class Database:
             for b, e in fmt.split(batch, extras, RECORD_READINGS)
         ]
 
-    def _make_letters(self, letters: Letters) -> Made:
+    def _make_letters(self, box: Letters) -> Made:
         """The letters of messages that are not known yet, and a record that makes those messages known."""
-        keep, extras = self.identity.admit(letters.delivery, [letter.counts for letter in letters.letters])
+        keep, extras = self.identity.admit(box.delivery, [letter.counts for letter in box.letters])
         pieces = []
         if len(extras.counts) or extras.messages:
             now = time.time_ns()
-            pieces = [Piece(int(letters.kind), now, now, 0, fmt.encode_readings(letters.kind, letters.batch, extras))]
-        return Made([letters], pieces, [letter for letter, new in zip(letters.letters, keep, strict=True) if new])
+            pieces = [Piece(int(box.kind), now, now, 0, fmt.encode_readings(box.kind, box.batch, extras))]
+        return Made([box], pieces, [letter for letter, new in zip(box.letters, keep, strict=True) if new])
 
     # ---- committing ----
 
@@ -154,7 +157,7 @@ class Database:
                 first = made.submissions[0]
                 if isinstance(first, Append):
                     self._insert(made.pieces, position, now)
-                    self._insert_letters(made.letters, now)
+                    self._letters.insert(db, made.letters, now)
                 elif (error := self._apply(first, made.pieces, position, now)) is not None:
                     refused[first] = error
                     continue
@@ -192,7 +195,7 @@ class Database:
         try:
             self._insert(pieces, position, now)
             if isinstance(submission, Write):
-                self._insert_letters(submission.letters, now)
+                self._letters.insert(db, submission.letters, now)
                 if submission.work is not None:
                     submission.work(db)
                 if submission.move is not None:
@@ -207,13 +210,6 @@ class Database:
             return e
         db.execute("RELEASE one")
         return None
-
-    def _insert_letters(self, letters: Sequence[DeadLetter], now: int) -> None:
-        self._db.executemany(
-            "INSERT INTO deadletter (store, machine, signal, readings, reason, first, last, body, time)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(d.store, d.machine, d.signal, d.readings, d.reason, d.first, d.last, d.body, now) for d in letters],
-        )
 
     def _move(self, move: Move, newest: int) -> None:
         """Move a cursor, forward only, and never beyond what there is: later records would be trimmed unread."""

@@ -47,7 +47,10 @@ class ConsumerState(msgspec.Struct, frozen=True, eq=False):
 
 
 class JournalStats(msgspec.Struct, frozen=True):
-    """The journal's own figures: bytes used, cap, records, newest position, waiting submissions, damage, error."""
+    """The journal's own figures: bytes used, cap, records, newest position, waiting submissions, damage, error.
+
+    And the dead letters there are, and those that were dropped for want of room among them.
+    """
 
     bytes: int
     max_bytes: int
@@ -57,6 +60,8 @@ class JournalStats(msgspec.Struct, frozen=True):
     full: bool
     set_aside: int
     error: str
+    letters: int = 0
+    letters_dropped: int = 0
 
 
 class Journal:
@@ -123,6 +128,7 @@ class Journal:
         config_hash: str | None = None,
         rows: Sequence[Row] = (),
         letters: Sequence[DeadLetter] = (),
+        work: Callable[[sqlite3.Connection], object] | None = None,
     ) -> "Future[None]":
         """Move a consumer's cursor, with its results and dead letters, in one transaction.
 
@@ -135,9 +141,10 @@ class Journal:
             config_hash: the hash of the code and configuration that made the state.
             rows: results.
             letters: what was refused for good.
+            work: as in `execute`; if it raises, nothing of this is done.
         """
         move = Move(name, position, -1 if keep_from is None else keep_from, state, config_hash)
-        return self._submit(Write(rows, None, letters, move))
+        return self._submit(Write(rows, None, letters, move, work))
 
     def register(self, name: str, *, stateful: bool = False) -> ConsumerState:
         """The consumer's row, made if it is new: it starts at the oldest record there is.
@@ -290,10 +297,13 @@ class Journal:
 
     def stats(self) -> JournalStats:
         """The journal's own figures."""
-        row = self._one("SELECT count(*) FROM record")
+        row = self._one(
+            "SELECT (SELECT count(*) FROM record), (SELECT count(*) FROM deadletter),"
+            " (SELECT coalesce(sum(letters), 0) FROM deadletter_dropped)"
+        )
         assert row is not None
         w = self._writer
-        return JournalStats(w.used, w.max_bytes, row[0], w.position, w.waiting, w.full, w.set_aside, w.error)
+        return JournalStats(w.used, w.max_bytes, row[0], w.position, w.waiting, w.full, w.set_aside, w.error, *row[1:])
 
     def add_listener(self, listener: Callable[[], None]) -> None:
         """Have `listener` called, from the writing thread, after each commit."""

@@ -126,3 +126,49 @@ def test_a_part_is_judged_by_what_the_journal_said_before_it(journal: Journal) -
     verdicts = {v.id: v.verdict for v in rows(journal, RecordKind.PART) if isinstance(v, Verdict)}
     assert verdicts["cnc-07-1"] == "fail"  # part 2 ends within `lateness` of the new limits: they judge it
     assert [verdicts[f"cnc-07-{n}"] for n in (4, 5)] == ["pass", "pass"]
+
+
+def test_a_broken_judgement_lets_go_of_a_full_journal_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sources go on: what is not judged is counted, and the stores have it."""
+    journal = Journal(tmp_path / "full.db", max_bytes=600_000)
+    journal.signals.index(LOAD)
+    judge_all(Judge(journal, CONFIG))
+    judge = Judge(journal, CONFIG)
+    sent = 200_000
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("of the test")
+
+    async def main() -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(judge.wake)
+
+        journal.add_listener(wake)
+        running = asyncio.create_task(judge.run(stop))
+        async with asyncio.timeout(60):
+            for start in range(0, sent, 5_000):
+                times = START + np.arange(start, start + 5_000)
+                kept = journal.append(Batch.of([0] * 5_000, times, np.random.default_rng(start).normal(size=5_000)))
+                while not kept.done():  # ticks go on, as an agent's do, and wake it
+                    await asyncio.wrap_future(journal.tick(START))
+            stop.set()
+            judge.wake()
+            await running
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "fold", broken)
+        asyncio.run(main())
+    assert journal.identity.totals(1)["committed"].tolist() == [sent]
+    assert "of the test" in judge.error
+    assert f"{judge.not_judged} readings were not judged" in judge.error
+    assert 0 < judge.not_judged <= sent
+    journal.close()
+    journal = Journal(tmp_path / "full.db", max_bytes=600_000)
+    again = Judge(journal, CONFIG)
+    judge_all(again)
+    assert (again.error, again.status().lag_records) == ("", 0)
+    journal.close()

@@ -254,7 +254,7 @@ def test_what_a_store_refused_is_a_gap_until_it_is_sent_again(
         store="one", machine="m", signal="poison", readings=body_of, reason="", first=0, last=3 * SECOND, body=b"",
         counts={1: body_of},
     )  # fmt: skip
-    asyncio.run(lanes[0].resend(letter))
+    asyncio.run(lanes[0].resend(letter, lambda db: None))
     gaps.close({}).result(10)
     (gap,) = gaps.since()
     assert (gap.state, gap.recovered) == ("closed", 4)

@@ -151,7 +151,7 @@ def test_a_dead_letter_sent_again_in_the_middle_of_a_write(journal: Journal, wor
         running = asyncio.create_task(forwarder.run(stop))
         async with asyncio.timeout(30):
             await asyncio.to_thread(writing.wait)
-            resent = asyncio.create_task(forwarder.resend(letter(1, 4)))
+            resent = asyncio.create_task(forwarder.resend(letter(1, 4), lambda db: None))
             commit = threading.Event()
             journal.execute(lambda _: commit.wait(20))  # a slow disk: the write's own move is not yet committed
             go.set()

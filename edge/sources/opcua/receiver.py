@@ -23,6 +23,7 @@ from edge.sources.opcua.signals import SignalMap, overflow
 from edge.sources.opcua.typed import Typed
 from edge.sources.opcua.watchdog import Freshness
 from fieldlab.model import Batch, BatchBuilder, Place, SignalKey, concat
+from ingest.deadletter import once
 from ingest.stores.base import DeadLetter
 
 log = structlog.get_logger()
@@ -252,7 +253,7 @@ class Receiver:
             batch = absurd.again(self._sink.index(SignalKey(Place.parse(letter.machine), letter.signal)), letter)
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as e:
             raise ValueError("only readings with an impossible source time can be kept again") from e
-        return self._sink.backfill(batch)
+        return self._sink.backfill(batch, delivery=once(letter))
 
     def _unread(self, one: Opaque, why: str) -> DeadLetter:
         """The letter of a structure that cannot be read."""
