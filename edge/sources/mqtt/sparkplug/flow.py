@@ -103,7 +103,9 @@ class Flow:
             return []
         old = branch is not None and _before(branch, one)  # its number belongs to the sequence of another birth
         turn = node.trusted and not old and (seq is None or node.expected is None or seq == node.expected)
-        if seen and (one.body.time is not None or not turn):  # without a time, two messages may be equal
+        state = kind not in ("NDATA", "DDATA")  # after its node's birth came again, a device is born again, too
+        # Without a time, two messages of data may be equal.
+        if seen and (not turn or (one.body.time is not None and not state)):
             if turn and seq is not None:
                 node.expected = (seq + 1) & 255  # after a birth that came again, too, its data counts up
             return self._again(node, one)

@@ -178,6 +178,20 @@ def test_a_redelivered_message_means_what_it_meant(host: Any, edge_node: Any) ->
     assert h.count("held") == 0
 
 
+def test_a_device_is_born_again_when_its_births_are_redelivered(host: Any, edge_node: Any) -> None:
+    h, n = host(), edge_node()
+    node = n.nbirth(n.metric("a", 0.0, alias=1))
+    device = n.send("DBIRTH", n.metric("c", 1.0, alias=2), device="d")
+    data = n.send("DDATA", n.metric(None, 2.0, alias=2), device="d")
+    for _ in range(3):  # the broker crashed, and sends what it knew then
+        assert values(h(node)) == [0.0]
+        assert values(h(device)) == [1.0]
+        assert values(h(data)) == [2.0]
+    assert values(h(n.send("DDATA", n.metric(None, 3.0, alias=2), device="d"))) == [3.0], "it is alive"
+    assert h(n.send("DDEATH", device="d")) == [("d/c", None, GONE)]
+    assert h.count("held") == 0
+
+
 def test_an_old_message_whose_number_is_the_next_one(host: Any, edge_node: Any) -> None:
     h, n = host(), edge_node()
     h(n.nbirth(n.metric("a", 0.0, alias=1)))
