@@ -23,6 +23,8 @@ OUTLIER_LEVEL = 0.01  # chance that independent normal values show any outlier
 OUTLIER_SHARE = 0.05  # more than this share (and more than one value) is no baseline
 TREND_LEVEL = 0.003  # two-sided chance of a slope in independent values
 DOUBT_LEVEL = 0.2  # one-sided chance in independent values of a lag-1 correlation that limits allow for
+SHORT_DOUBT_LEVEL = 0.5  # the same for a baseline of 30
+ENOUGH = 100  # values that say enough about resemblance
 MOST_DOUBT = 0.7
 RESEMBLANCE_LEVEL = 0.006  # one-sided chance of the lag-1 correlation in independent values
 
@@ -82,12 +84,18 @@ def screen(values: Floats) -> Screening:
 
 
 def _doubt(values: Floats) -> float:
-    """The lag-1 correlation of values that passed, if independent ones seldom show as much; else 0."""
+    """The lag-1 correlation that limits should allow for, of values that passed; 0 if independent ones show as much.
+
+    A short baseline that passed may belong to a correlated process all the same: below `ENOUGH` values, less is asked
+    for a doubt, and up to one standard error is added.
+    """
     n = len(values)
+    short = min(max((ENOUGH - n) / ENOUGH, 0.0), 0.7) / 0.7
     resembles = lag1(values)
-    if resembles <= lag1_bound(n, DOUBT_LEVEL):
+    if resembles <= lag1_bound(n, DOUBT_LEVEL + (SHORT_DOUBT_LEVEL - DOUBT_LEVEL) * short):
         return 0.0
-    return min(max((n * resembles + 1) / (n - 4), 0.0), MOST_DOUBT)
+    phi = (n * resembles + 1) / (n - 4) + short / math.sqrt(n)
+    return min(max(phi, 0.0), MOST_DOUBT)
 
 
 def _constant(values: Floats) -> bool:

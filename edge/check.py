@@ -3,6 +3,9 @@
 import asyncio
 from fnmatch import fnmatchcase
 
+import msgspec
+
+from analytics.load import in_words, machine_load
 from edge.actions.check import check_actions
 from edge.config import AgentConfig, in_file
 from edge.sources import load_kind as load_source
@@ -29,7 +32,23 @@ async def check(config: AgentConfig) -> list[CheckLine]:
         context = config.store_context(index)
         found = await asyncio.to_thread(load_store(store.kind).check, store.config, context)
         lines += [CheckLine(level=line.level, subject=context.name, text=line.text) for line in found]
-    return lines + _globs(config, lines)
+    return lines + _globs(config, lines) + _alarm_load(config, lines)
+
+
+def _alarm_load(config: AgentConfig, lines: list[CheckLine]) -> list[CheckLine]:
+    """How many false alarms the charts of each machine give by design."""
+    found = {str(line.data["signal"]) for line in lines if "signal" in line.data}
+    found |= {str(signal) for line in lines for signal in line.data.get("heard", ())}
+    told, analytics = [], config.analytics()
+    shift = f"{float(config.agent.shift) / 3600:g} h"
+    for machine in sorted({signal.partition("/")[0] for signal in found}):
+        loads = machine_load(analytics, machine, sorted(s for s in found if s.partition("/")[0] == machine))
+        if loads:
+            data = {"loads": [msgspec.to_builtins(load) for load in loads]}
+            told.append(
+                CheckLine(level="ok", subject=f"{machine}: false alarms", text=in_words(loads, shift), data=data)
+            )
+    return told
 
 
 def _globs(config: AgentConfig, lines: list[CheckLine]) -> list[CheckLine]:

@@ -1,10 +1,11 @@
 """Residual chart for values that follow each other: an AR(p) model of the baseline, and a chart on what it misses.
 
-x_t = c + sum phi_i x_(t-i) + e_t by least squares; p is the order up to `lags` with the least BIC (Schwarz 1978),
-at least 1; e_t stands against 0 +/- width * sigma_e. Source: Alwan & Roberts, Journal of Business & Economic
-Statistics 6 (1988); ISO 7870-9. The width is that of a regression's prediction: (p + 1) coefficients were estimated.
-A level shift shows in full in its first residual and then shrinks to (1 - sum phi) of itself: large sudden changes are
-found, slow ones hardly.
+x_t = c + sum phi_i x_(t-i) + e_t by least squares; p is the order up to `lags` with the least BIC (Schwarz 1978), at
+least 1; e_t stands against 0 +/- width * sigma_e. Source: Alwan & Roberts, Journal of Business & Economic Statistics 6
+(1988); ISO 7870-9. The width is that of a regression's prediction, with twice the error of its p + 1 coefficients that
+large samples would have: their tails are long. Coefficients are corrected for the bias of short series,
+(1 + 3 sum phi) / n (Marriott & Pope 1954). A level shift shows in full in its first residual and then shrinks to
+(1 - sum phi) of itself: large sudden changes are found, slow ones hardly.
 
 >>> import numpy as np
 >>> from analytics.config import ChartConfig
@@ -16,7 +17,7 @@ found, slow ones hardly.
 ...     x.append(0.9 * x[-1] + noise)
 >>> learned = bank.estimate(np.array(x))
 >>> print(f"order {int(learned.model[0])}, phi {learned.model[2]:.2f}, sigma {learned.sigma:.2f}")
-order 1, phi 0.82, sigma 0.90
+order 1, phi 0.83, sigma 0.90
 """
 
 import math
@@ -33,6 +34,7 @@ from analytics.ruleset import RuleMemory
 from analytics.state import grow, pack, unpack
 
 _CENTER, _HALF, _CONSTANT, _SEEN, _PHI = 0, 1, 2, 3, 4  # columns of the state; phi and the last values follow
+LARGEST_SUM = 0.99  # of the coefficients, after the correction for bias
 STATIONARY = 0.995  # largest root of the model: beyond, it is a walk that no level holds
 
 
@@ -87,7 +89,7 @@ class ResidualBank(OfValues):
         order, n = int(estimate.model[0]) if estimate.model else 1, estimate.n
         if n == 0:
             return design_shewhart(Error(), self._rules.chosen, arl0 or self._arl0)
-        error = Error(math.sqrt((order + 1) / n), n - order - 1)
+        error = Error(math.sqrt(2 * (order + 1) / n), n - order - 1)
         return design_shewhart(error, self._rules.chosen, arl0 or self._arl0)
 
     def freeze(self, channel: int, estimate: Estimate, design: Design) -> Lines:
@@ -121,7 +123,7 @@ class ResidualBank(OfValues):
 
 
 def fit_ar(values: Floats, most: int) -> tuple[float, Floats]:
-    """Constant and coefficients of the AR model with the least BIC, of order 1 to `most`."""
+    """Constant and coefficients of the AR model with the least BIC, of order 1 to `most`, corrected for their bias."""
     best, chosen = math.inf, (0.0, np.zeros(1))
     n = len(values) - most
     mean = float(np.mean(values))
@@ -132,8 +134,11 @@ def fit_ar(values: Floats, most: int) -> tuple[float, Floats]:
         score = n * math.log(max(float(np.mean(left * left)), 1e-300)) + order * math.log(n)
         if score < best:
             best, chosen = score, (constant, phi)
-    constant, phi = chosen
-    return constant + mean * (1 - float(np.sum(phi))), phi
+    _, phi = chosen
+    total = float(np.sum(phi))
+    if 0.05 < total < 1:
+        phi = phi * (min(total + (1 + 3 * total) / len(values), max(total, LARGEST_SUM)) / total)
+    return mean * (1 - float(np.sum(phi))), phi
 
 
 def residuals(values: Floats, constant: float, phi: Floats) -> Floats:
