@@ -27,7 +27,8 @@ def _load(file: Path) -> Any:
 
 _agents = _load(HERE.parent / "agent" / "conftest.py")
 _files = _load(HERE / "file_layer.py")
-agent = _agents.agent  # the same real agent in a process of its own
+agent = _agents.agent  # the same real agent, in a process of its own
+fieldlab = _agents.fieldlab
 publish = _agents.publish
 mqtt_source = _agents.mqtt_source
 
