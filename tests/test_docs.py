@@ -74,6 +74,24 @@ def test_no_document_refers_to_papers_that_are_not_here(path: Path) -> None:
     assert re.search(r"\bDESIGN\b", path.read_text("utf-8")) is None
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_tests_that_a_document_names_exist(path: Path) -> None:
+    """`file.py::test_name`, from the folder of tests."""
+    named = re.findall(r"`(?:tests/)?([\w/]+\.py)::(\w+)`", path.read_text("utf-8"))
+    gone = [f"{file}::{name}" for file, name in named if f"def {name}(" not in _text(ROOT / "tests" / file)]
+    assert gone == []
+
+
+def test_every_row_of_the_guarantees_names_a_test() -> None:
+    rows = re.findall(r"^\| (?!failure|---)(.*)\|$", (ROOT / "docs" / "guarantees.md").read_text("utf-8"), re.MULTILINE)
+    assert len(rows) > 30
+    assert [row for row in rows if "::test_" not in row.split("|")[-1]] == []
+
+
+def _text(file: Path) -> str:
+    return file.read_text("utf-8") if file.exists() else ""
+
+
 def test_subcommands_that_are_not_built_are_named_as_such() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     unbuilt = text[text.index("**Not built yet:**") :]

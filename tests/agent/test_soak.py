@@ -34,7 +34,7 @@ TURN = SIGNALS * PER_MESSAGE  # readings of one message of every signal
 CHART = """[[chart]]
 name = "soak"
 kind = "ewma"
-signals = ["mill-*/*"]
+signals = ["mill-1/*"]
 per = "10s"
 baseline = 30
 """
