@@ -1,5 +1,6 @@
 # make demo    simulated machines, agent, charts and board on this machine:  make demo ARGS="--seconds 30 --headless --json"
 # make test    formatting, lint, types, walls, then every test:              make test ARGS="-k journal"
+# make chaos   faults only: kills, power cuts, damage, troubles of disk and stores; prints what was sent, stored and lost
 # make check   formatting, lint, types and walls only: the seconds between two thoughts
 # make format  formats the code and mends what lint can mend
 # make clean   removes .venv and everything else that git ignores below it
@@ -12,7 +13,7 @@ BIN := .venv/bin
 LINT = for step in "ruff format --check --quiet --output-format concise ." "ruff check --quiet --output-format concise ." mypy; do echo "== $$step"; $(BIN)/$$step || status=1; done
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test chaos check format clean
 
 help:
 	@sed -n '/^$$/q;s/^# \{0,1\}//p' Makefile
@@ -36,6 +37,9 @@ check: .venv/.ready-dev
 test: .venv/.ready-dev
 	@status=0; $(LINT); lint=$$status; $(BIN)/pytest --durations=10 $(ARGS) || status=1; \
 	[ $$lint = 0 ] || echo "Formatting, lint or types are not clean: see above the tests." >&2; exit $$status
+
+chaos: .venv/.ready-dev
+	@$(BIN)/pytest -s tests/chaos $(ARGS)
 
 format: .venv/.ready-dev
 	@$(BIN)/ruff check --fix .
