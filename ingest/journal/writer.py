@@ -230,9 +230,12 @@ class Writer:
         except sqlite3.Error as e:
             if not is_disk(e):
                 raise
-            if self.error != str(e):
-                log.error("journal_disk_refuses", file=str(self.path), error=str(e))  # noqa: TRY400  the disk is at fault
-            self.error = str(e)
+            words = str(e)
+            if _is_damage(e):
+                words += ": the journal is damaged; restart the agent, which saves what can be read"
+            if self.error != words:
+                log.error("journal_disk_refuses", file=str(self.path), error=words)  # noqa: TRY400  the disk is at fault
+            self.error = words
             return False
         for made in group:
             for submission in made.submissions:
@@ -279,7 +282,7 @@ class Writer:
         except OSError as e:
             raise FieldlabError(f"{path}: the journal cannot be opened: {e}") from e
         except sqlite3.DatabaseError as e:
-            if getattr(e, "sqlite_errorcode", 0) & 0xFF not in (11, 26):  # SQLITE_CORRUPT, SQLITE_NOTADB
+            if not _is_damage(e):
                 raise FieldlabError(f"{path}: the journal cannot be opened: {e}") from e
             reason = str(e)
         try:
@@ -290,6 +293,10 @@ class Writer:
                 " It needs as much room again on its disk"
             ) from e
         return Database(path, max_bytes=max_bytes, max_series=max_series)
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def _own(path: Path) -> int:
