@@ -6,13 +6,29 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analytics.charts import make_bank, make_vector_kind
-from analytics.config import ChartConfig
-from analytics.limits import Estimate
+from analytics.charts.short_run import recipe_code
+from analytics.config import COUNT_KINDS, XBAR_KINDS, ChartConfig
+
+Floats = NDArray[np.float64]
 
 ROUNDS = 5
 LAMBDA = 0.2
+M = ("m/*",)
+CHARTS = {
+    "individuals": ChartConfig(signals=M),
+    "ewma": ChartConfig(kind="ewma", signals=M, lambda_=LAMBDA),
+    "cusum": ChartConfig(kind="cusum", signals=M),
+    "residual": ChartConfig(kind="residual", signals=M),
+    "western-electric": ChartConfig(signals=M, rules="western-electric"),
+    "nelson": ChartConfig(signals=M, rules="nelson"),
+    "xbar-s, a subgroup": ChartConfig(kind="xbar-s", signals=M, subgroup=5),
+    "short-run": ChartConfig(kind="short-run", signals=M, recipe="m/r", nominals={"A": 0.0}),
+    "p, a sample": ChartConfig(kind="p", signals=M, n=50),
+    "laney-p, a sample": ChartConfig(kind="laney-p", signals=M, n=50),
+}
 
 
 def measure() -> dict[str, Any]:
@@ -20,13 +36,16 @@ def measure() -> dict[str, Any]:
     found: dict[str, Any] = {"unit": "ns a value", "bank": {}, "python": {}, "river": {}}
     for kind in ("individuals", "ewma"):
         for channels in (1, 100, 1_000, 10_000):
-            found["bank"][f"{kind}, {channels} channels"] = _bank(kind, channels)
+            found["bank"][f"{kind}, {channels} channels"] = _bank(CHARTS[kind], channels)
+    for name, chart in CHARTS.items():
+        found["bank"].setdefault(f"{name}, 1000 channels", _bank(chart, 1_000))
     x = np.random.default_rng(1).normal(size=20_000).tolist()
     found["python"]["individuals"] = _each(_python_individuals, x)
     found["python"]["ewma"] = _each(_python_ewma, x)
+    found["python"]["cusum"] = _each(_python_cusum, x)
     found["river"] = _river(x)
     found["vector"] = {f"{kind}, 52 channels, ns a vector": _vector(kind) for kind in ("t2", "mewma", "pca", "cva")}
-    for kind in ("individuals", "ewma"):
+    for kind in ("individuals", "ewma", "cusum"):
         found[f"python / bank of 1,000, {kind}"] = round(
             found["python"][kind] / found["bank"][f"{kind}, 1000 channels"], 1
         )
@@ -42,20 +61,34 @@ def _best(work: Callable[[], None], values: int) -> float:
     return round(min(times) * 1e9 / values, 1)
 
 
-def _bank(kind: str, channels: int) -> float:
-    bank = make_bank(ChartConfig(kind=kind, signals=("m/*",), lambda_=LAMBDA))
+def _bank(chart: ChartConfig, channels: int) -> float:
+    bank = make_bank(chart)
     bank.grow(channels)
-    learned = Estimate(0.0, 1.0, 100)
+    random = np.random.default_rng(1)
+    learned = bank.estimate(_items(chart, random, (100,)))
+    design = bank.design(learned)
     for channel in range(channels):
-        bank.freeze(channel, learned, bank.design(learned))
+        bank.freeze(channel, learned, design)
     steps = max(20, 200_000 // channels) if channels > 1 else 5_000
-    x, all_channels = np.random.default_rng(1).normal(size=(steps, channels)), np.arange(channels)
+    x, all_channels = _items(chart, random, (steps, channels)), np.arange(channels)
 
     def work() -> None:
         for row in x:
             bank.update(all_channels, row)
 
-    return _best(work, x.size)
+    return _best(work, steps * channels)
+
+
+def _items(chart: ChartConfig, random: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """Items in control: subgroups of 5, counts of 50, a recipe, or values."""
+    x = random.normal(size=(*shape, 5))
+    if chart.kind in XBAR_KINDS:
+        return np.stack([x.mean(axis=-1), x.std(axis=-1, ddof=1), np.full(shape, 5.0)], axis=-1)
+    if chart.kind in COUNT_KINDS:
+        return np.stack([random.poisson(8.0, shape), np.full(shape, 50)], axis=-1).astype(float)
+    if chart.kind == "short-run":
+        return np.stack([x[..., 0], np.full(shape, recipe_code("A"))], axis=-1)
+    return np.asarray(x[..., 0])
 
 
 def _vector(kind: str) -> float:
@@ -103,6 +136,20 @@ def _python_individuals(x: list[float]) -> int:
 
 def _python_ewma(x: list[float]) -> int:
     chart = _Ewma(0.0, 1.0)
+    return sum(chart.update(value) for value in x)
+
+
+class _Cusum(_Individuals):
+    up = down = 0.0
+
+    def update(self, x: float) -> bool:
+        self.up = max(0.0, self.up + x - 0.5)
+        self.down = max(0.0, self.down - x - 0.5)
+        return self.up > self.ucl or self.down > self.ucl
+
+
+def _python_cusum(x: list[float]) -> int:
+    chart = _Cusum(0.0, 5.0)
     return sum(chart.update(value) for value in x)
 
 
