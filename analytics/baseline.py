@@ -63,7 +63,8 @@ def screen(values: Floats) -> Screening:
     if resembles > most and lag1(_detrended(values)) > most:
         words = (
             f"neighbouring values resemble each other: lag-1 correlation {resembles:.2f}, at most {most:.2f} is chance "
-            f'in {n} values. Use longer windows (`per = "60s"` or `per = "part"`) or a residual chart'
+            f'in {n} values. Use longer windows (`per = "60s"` or `per = "part"`) or a residual chart '
+            '(`kind = "residual"`)'
         )
         return Screening(everything, "autocorrelated", resembles, most, words)
     if abs(slope) > steepest:

@@ -146,13 +146,15 @@ def test_overdispersed_counts_are_told_and_laney_is_proposed(
 
 
 def test_false_alarms_are_shared_by_the_charts_of_a_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Rows are seconds: 28,800 values a shift; two charts without a rate of their own share one false alarm a shift."""
+    """Rows are seconds, 28,800 a shift; three charts without a rate of their own share one false alarm a shift."""
     recording(tmp_path / "x.csv")
     agent = '[agent]\nname = "a"\nfalse_alarms = 1.0\nshift = "8h"\n'
     charts = table("individuals", name="i") + table("ewma", name="e") + table("cusum", name="c", arl0=500)
+    charts += table("t2", name="t", signals=["plant/x", "plant/made"])
     _, told = play(tmp_path, agent + SOURCE + charts, capsys)
-    notes = {c["chart"]: c["limits"]["plant/x"]["note"] for c in told["charts"]}
-    assert "one false alarm in 57600 values" in notes["i"]
-    assert "one false alarm in 57600 values" in notes["e"]
+    notes = {c["chart"]: next(iter(c["limits"].values()))["note"] for c in told["charts"]}
+    assert "one false alarm in 86400 values" in notes["i"]
+    assert "one false alarm in 86400 values" in notes["e"]
     assert "share of the machine's" in notes["e"]
     assert "one false alarm in 500 values" in notes["c"]
+    assert "for 1.16e-05 false alarms a vector" in notes["t"]
