@@ -9,7 +9,16 @@ STATUS = {
     "ledger_stores": [{"name": "influxdb", "before": 0, "stored": 3, "dead": 1, "dropped": 0, "waiting": 1}],
     "ledger_losses": [{"guarantee": "from-receipt", "signals": 2, "lost": 4, "gaps_not_closed": 1, "loss": ""}],
     "gaps": {"by_cause": {"source_down": {"open": 1, "closed": 3}}, "newest": []},
-    "journal": {"bytes": 1, "max_bytes": 2, "records": 3, "waiting": 0, "full": False, "set_aside": 0},
+    "journal": {
+        "bytes": 1,
+        "max_bytes": 2,
+        "records": 3,
+        "waiting": 0,
+        "full": False,
+        "set_aside": 0,
+        "letters": 0,
+        "letters_dropped": 0,
+    },
     "consumers": [{"name": "influxdb", "lag_readings": 7, "lag_seconds": 0.5, "error": "away"}],
     "sources": [
         {
