@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 
 _ZONES = np.array([-4, -3, -2, -1, 1, 2, 3, 4], np.int8)
 
+_SOLVED_AT_ONCE = 100_000  # elements of matrices; elimination holds some five copies of them
+
 
 def individuals_arl(width: ArrayLike, shift: ArrayLike = 0.0) -> Floats:
     """ARL of one value against centre +/- `width`, with the mean off by `shift`.
@@ -163,7 +165,16 @@ def run_rules_arl(
 
 
 def _lengths(stay: Floats) -> Floats:
-    """Solve (I - stay) x = 1, for stacked matrices whose rows sum to less than one.
+    """Solve (I - stay) x = 1, for stacked matrices whose rows sum to less than one; some at a time, to be small."""
+    size = stay.shape[-1]
+    stack = stay.reshape(-1, size, size)
+    most = max(1, _SOLVED_AT_ONCE // (size * size))
+    parts = [_solve(stack[i : i + most]) for i in range(0, len(stack), most)]
+    return np.concatenate(parts).reshape(stay.shape[:-1]) if parts else np.empty(stay.shape[:-1])
+
+
+def _solve(stay: Floats) -> Floats:
+    """The same for one stack.
 
     Gauss without pivoting, which such matrices do not need, and only where something stands: chains of run rules are
     mostly empty. LAPACK would be shorter, but its last bits depend on its build and its number of threads, and its

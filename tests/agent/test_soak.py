@@ -89,10 +89,9 @@ def _feed(machines: Machines, done: Callable[[], int], begun: float) -> None:
         if machines.sent >= (MINUTES * 60 * SIGNALS * HERTZ if MINUTES else READINGS) or elapsed > LIMIT:
             return
         machines.turn(number)
-        ahead = (number + 1) * PER_MESSAGE / HERTZ - (time.monotonic() - begun) if MINUTES else 0.0
-        while machines.sent - done() > AHEAD or ahead > 0:
-            time.sleep(max(0.05, min(ahead, 1.0)))  # the pace of the machines, not a wait for the agent
-            ahead = 0.0
+        due = begun + (number + 1) * PER_MESSAGE / HERTZ if MINUTES else 0.0
+        while machines.sent - done() > AHEAD or time.monotonic() < due:
+            time.sleep(0.05)  # the pace of the machines, not a wait for the agent
             if time.monotonic() - begun > LIMIT:
                 return
 
