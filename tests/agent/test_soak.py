@@ -126,10 +126,14 @@ def _watched_board(address: str) -> Iterator[list[int]]:
 
 
 @pytest.mark.timeout(LIMIT + 400)
-@pytest.mark.parametrize(("kind", "most"), [("influxdb", 150 * MB), ("embedded", 250 * MB)])
+@pytest.mark.parametrize(
+    ("kind", "most", "grows"),
+    [("influxdb", 150 * MB, 5), ("embedded", 250 * MB, 40)],  # MB: DuckDB fills its memory, 64 MB, little by little
+)
 def test_stays_as_small_as_it_was(
     kind: str,
     most: int,
+    grows: int,
     mosquitto: Callable[..., Any],
     influxd: Any,
     agent: Callable[..., Any],
@@ -171,7 +175,7 @@ def test_stays_as_small_as_it_was(
     assert machines.sent >= AT_LEAST or MINUTES
     assert process.ledger()["lost"] == 0
     assert max(sample.rss for sample in samples) < most
-    assert whole["rss_mb"]["last"] < whole["rss_mb"]["second"] * 1.10 + 5, "memory grows"
+    assert whole["rss_mb"]["last"] < whole["rss_mb"]["second"] * 1.10 + grows, "memory grows"
     assert whole["files"]["last"] <= whole["files"]["second"] + 3, "open files grow"
     assert whole["threads"]["last"] <= whole["threads"]["second"] + 2, "threads grow"
     assert whole["journal_mb"]["last"] <= max(whole["journal_mb"]["second"] * 1.5, 40), "the journal grows"

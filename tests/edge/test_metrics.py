@@ -30,6 +30,7 @@ STATUS = {
     ],
     "actions": {"done": 2, "refused": 1},
     "memory_bytes": 10.0,
+    "configuration": {"reloads": 2, "refused": "", "waiting": ""},
     "uptime": 1.5,
 }
 
