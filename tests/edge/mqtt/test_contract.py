@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -58,6 +58,6 @@ class TestMqtt(SourceContract):
     @pytest.fixture
     def device(
         self, mosquitto: Callable[..., Any], publisher: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
-    ) -> Iterator[Device]:
+    ) -> Device:
         monkeypatch.setattr("edge.sources.mqtt.source._BACK_OFF", (0.05, 0.2))
-        yield Device(mosquitto(), publisher)
+        return Device(mosquitto(), publisher)

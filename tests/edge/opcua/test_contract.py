@@ -1,7 +1,7 @@
 """The contract of every source, on a server that we did not write."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -61,6 +61,6 @@ class TestOpcua(SourceContract):
     kind = KIND
 
     @pytest.fixture
-    def device(self, shared: Callable[..., Any], proxy: Callable[[Any], Any]) -> Iterator[Device]:
+    def device(self, shared: Callable[..., Any], proxy: Callable[[Any], Any]) -> Device:
         server = shared(VARIABLES)
-        yield Device(server, proxy(server))
+        return Device(server, proxy(server))

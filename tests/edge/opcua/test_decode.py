@@ -103,7 +103,7 @@ def ns(time: Any) -> Any:
 def expected(body: Any) -> Any:
     """Rows as asyncua's own decoder sees the body: (handle, element, time, value, status)."""
     response = struct_from_binary(ua.PublishResponse, Buffer(body))
-    rows = []
+    rows: list[Any] = []
     for notification in response.Parameters.NotificationMessage.NotificationData:
         for item in notification.MonitoredItems:
             value, kind = item.Value.Value.Value, item.Value.Value.VariantType
