@@ -28,6 +28,10 @@ READINGS = 20 * 60 * SIGNALS * HERTZ
 AT_LEAST = READINGS // 20
 AHEAD = 400_000  # readings that may be sent and not yet done
 MINUTES = float(os.environ.get("FIELDLAB_SOAK_MINUTES", "0"))
+pytestmark = pytest.mark.skipif(
+    "FIELDLAB_SOAK_MINUTES" not in os.environ,
+    reason="a soak needs the machine for itself: FIELDLAB_SOAK_MINUTES=20, or 0 for a short one",
+)
 LIMIT = MINUTES * 60 + 600 if MINUTES else 150.0
 TURN = SIGNALS * PER_MESSAGE  # readings of one message of every signal
 
