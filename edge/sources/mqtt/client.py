@@ -7,6 +7,8 @@ paho's way. Private names used (paho is pinned below 2.3): `_packet_handle`, `_i
 `_ping_t`, `_last_bytes_received`, `_msgtime_mutex`, `MQTTMessage._topic`.
 """
 
+import contextlib
+import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +37,8 @@ PUBACK = 0x40
 PUBCOMP = 0x70
 _CHUNK = 1 << 18  # bytes asked of the socket at once
 _PIECES = 32  # read in one go, at most
+
+_QUICK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux; it holds until data are sent
 
 _log = structlog.get_logger()
 
@@ -153,6 +157,17 @@ class MqttClient(Client):
     def want_write(self) -> bool:
         """As in paho; encrypted bytes that wait for the kernel count."""
         return super().want_write() or (isinstance(self._sock, TlsSocket) and self._sock.unsent)
+
+    def confirm(self) -> None:
+        """Let the kernel confirm at once what has arrived.
+
+        Brokers hold small packets back until the last one is confirmed (Nagle's algorithm), which a kernel does when
+        we answer, or 40 ms later: what is to gather in our socket would wait in theirs.
+        """
+        sock: Any = self.socket()
+        if sock is not None and _QUICK is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, _QUICK, 1)
 
     def loop_write(self) -> MQTTErrorCode:
         """As in paho; encrypted bytes that wait for the kernel go first."""

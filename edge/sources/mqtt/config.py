@@ -47,7 +47,8 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
         protocol: MQTT version.
         client_id: absent: agent name and index of the source.
         in_flight: unacknowledged messages at most; beyond them the socket is not read.
-        gather: how long packets may gather before they are read: the most that this adds to a reading's latency.
+        gather: how long packets may gather before they are read. A reading waits that long at most; twice as long, if
+            the broker holds small packets back until the ones before are confirmed.
         max_payload: bytes of a payload; what is larger is set aside unread.
         keepalive: seconds between signs of life, whole.
         status_topic: where our own state is kept, retained: `online` or, by our will, `offline`; absent: nowhere.

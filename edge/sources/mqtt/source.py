@@ -218,6 +218,7 @@ class MqttSource:
             room = self._room()
             if self._wait(0.5, reading=room > 0):
                 if not client.unread and self._config.gather > 0:
+                    client.confirm()
                     time.sleep(self._config.gather)
                 client.budget = room
                 self._drive(client.loop_read)

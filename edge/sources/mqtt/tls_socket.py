@@ -135,6 +135,10 @@ class TlsSocket:
         """As in `socket.socket`."""
         self._sock.setblocking(flag)
 
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        """As in `socket.socket`."""
+        self._sock.setsockopt(level, option, value)
+
     def shutdown(self, how: int) -> None:
         """As in `socket.socket`."""
         self._sock.shutdown(how)
