@@ -363,7 +363,9 @@ class SourceContract:
         """Each signal gets one status without a value, never an old value; then reading goes on by itself."""
         produced = bench.connect(device)
         device.cut()
-        bench.until(lambda: not (now := bench.source.status()).connected and bool(now.error), "the loss is said, and why")
+        bench.until(
+            lambda: not (now := bench.source.status()).connected and bool(now.error), "the loss is said, and why"
+        )
         bench.until(
             lambda: {r.signal for r in bench.readings() if r.status == BAD_NO_COMMUNICATION} >= set(produced),
             "each signal is marked BadNoCommunication",
