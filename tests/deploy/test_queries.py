@@ -40,7 +40,7 @@ def substitute(influxql: str, values: dict[str, str]) -> str:
         chosen = values.get(name, "" if name == "part" else ".*")
         return re.sub(r"[\\^$*+?.()|\[\]{}/]", r"\\\g<0>", chosen) if form == "regex" and chosen != ".*" else chosen
 
-    text = influxql.replace("$timeFilter", f"time >= {NOW - 900_000}ms and time <= {NOW + 600_000}ms")
+    text = influxql.replace("$timeFilter", f"time >= {NOW - 900_000}ms and time <= {NOW + 7_200_000}ms")
     text = text.replace("$__interval", "1s")
     text = re.sub(r"\$\{(\w+):(\w+)\}", value, text)
     assert "$" not in text.replace("$/", "/"), f"a variable that nothing replaces: {text}"
