@@ -31,6 +31,7 @@ SHEWHART_ARL0 = 1.0 / (2.0 * 0.0013498980316300946)  # 370.398: rule 1 at 3 sigm
 WIDEST = 1.7  # cap on the widening of zones: run rules that look at the side alone cannot be widened
 
 
+NARROWEST_EWMA, WIDEST_EWMA = 0.05, 12.0
 WIDEST_CUSUM = 40.0  # sigmas: beyond, a CUSUM learned from so few values does not find anything
 
 
@@ -203,6 +204,7 @@ def _solve(
     """The width at which the expected rate of false alarms is 1 / target, and the ARL0 that it gives."""
     shift, spread, weight = _estimation_error(error)
 
+    @lru_cache(maxsize=100)
     def rate(width: float) -> float:
         if isinstance(what, RuleSet):
             lengths = what.arl(width * spread, shift)
@@ -212,13 +214,27 @@ def _solve(
             lengths = cusum_arl(what * spread, width * spread, shift, head_start=head_start)
         return float(np.sum(weight / np.maximum(np.abs(lengths), 1.0)))
 
-    low, high = (0.2, _widest(what)) if isinstance(what, RuleSet) else (0.05, 12.0)
-    if isinstance(what, float) and kind == "cusum":
+    if isinstance(what, RuleSet):
+        low, high = 0.2, _widest(what)
+    elif kind == "ewma":
+        low, high = _ewma_bracket(rate, target)
+    else:
         low, high = _cusum_bracket(rate, what, target)
     if rate(high) > 1.0 / target:
         return high, 1.0 / rate(high)
     width = _falling_root(lambda w: math.log(max(rate(w), 1e-300) * target), low, high)
     return round(width, 6), target
+
+
+def _ewma_bracket(rate: Callable[[float], float], target: float) -> tuple[float, float]:
+    """Where L is: from the width of single values upwards, as far as the estimation error takes it, or below."""
+    high = normal_quantile(1 - 0.5 / target)
+    low = 0.7 * high
+    while low > NARROWEST_EWMA and rate(low) < 1.0 / target:
+        low, high = 0.5 * low, low
+    while rate(high) > 1.0 / target and high < WIDEST_EWMA:
+        low, high = high, 1.2 * high
+    return low, high
 
 
 def _cusum_bracket(rate: Callable[[float], float], reference: float, target: float) -> tuple[float, float]:
