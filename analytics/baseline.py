@@ -26,6 +26,7 @@ DOUBT_LEVEL = 0.2  # one-sided chance in independent values of a lag-1 correlati
 SHORT_DOUBT_LEVEL = 0.5  # the same for a baseline of 30
 ENOUGH = 100  # values that say enough about resemblance
 MOST_DOUBT = 0.7
+DOUBT_STEP = 0.05
 RESEMBLANCE_LEVEL = 0.006  # one-sided chance of the lag-1 correlation in independent values
 
 
@@ -96,7 +97,8 @@ def _doubt(values: Floats) -> float:
     if resembles <= lag1_bound(n, DOUBT_LEVEL + (SHORT_DOUBT_LEVEL - DOUBT_LEVEL) * short):
         return 0.0
     phi = (n * resembles + 1) / (n - 4) + short / math.sqrt(n)
-    return min(max(phi, 0.0), MOST_DOUBT)
+    # Up to the next step: nothing finer can be known, and charts with equal doubts share one design.
+    return min(max(math.ceil(phi / DOUBT_STEP) * DOUBT_STEP, 0.0), MOST_DOUBT)
 
 
 def _constant(values: Floats) -> bool:
