@@ -6,130 +6,37 @@ the start of one part to the start of another, and have a random stream of their
 its physics says, and leaves every other reading bit for bit as it would have been.
 """
 
+import math
 import zlib
+from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from simulators.machines.records import (
+    CONTEXT,
+    PART_ID,
+    STATE,
+    Active,
+    Context,
+    Cycle,
+    Fault,
+    FaultEvent,
+    Part,
+    Reading,
+    Signal,
+    Step,
+)
+
 IDLE = "idle"
 RUNNING = "running"
 LOADING = 0.1  # share of a cycle in which a part is loaded and the machine is idle
+_SHIFTS = ("night", "early", "late")  # from midnight
+_REMEMBERED = 1000  # parts whose dimensions a machine keeps for the one that comes after
 MEASURING = 0.9  # share of a cycle after which its results are published
-
-
-class Signal(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known about a signal.
-
-    Attributes:
-        name: unique in its machine.
-        unit: as printed; empty if it has none.
-        kind: gauge, counter, state or text.
-        low: lower end of the sensor's range (EURange).
-        high: upper end of the sensor's range.
-        lsl: lower specification limit.
-        usl: upper specification limit.
-        target: nominal value.
-        per_part: how the values of one part follow those of the last, when no fault is active: `iid` (normal and
-            independent, made for a control chart), `autocorrelated` (slow, such as a temperature), or empty (text).
-        about: what it is, in words.
-    """
-
-    name: str
-    unit: str = ""
-    kind: Literal["gauge", "counter", "state", "text"] = "gauge"
-    low: float | None = None
-    high: float | None = None
-    lsl: float | None = None
-    usl: float | None = None
-    target: float | None = None
-    per_part: Literal["iid", "autocorrelated", ""] = ""
-    about: str = ""
-
-
-STATE = Signal(name="state", kind="state", about="idle while a part is loaded, running while it is made")
-PART_ID = Signal(name="part_id", kind="text", about="the part on the machine; empty when there is none")
-
-
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """A process fault to inject.
-
-    Attributes:
-        kind: one of the machine's `FAULTS`.
-        start_part: the first part it affects; 1 is the first part made.
-        end_part: the first part after the repair; None for never.
-        severity: 1 is the size that the machine's file describes; effects scale with it.
-    """
-
-    kind: str
-    start_part: int
-    end_part: int | None = None
-    severity: float = 1.0
-
-
-class Reading(NamedTuple):
-    """One value of one signal; `ts` in ns, UTC; `status` an OPC UA StatusCode."""
-
-    signal: str
-    ts: int
-    value: float | str
-    status: int = 0
-
-
-class Part(NamedTuple):
-    """A part that was made: its true dimensions, and whether they are within the specification."""
-
-    id: str
-    start: int
-    end: int
-    good: bool
-    why: str
-    dimensions: dict[str, float]
-
-
-class FaultEvent(NamedTuple):
-    """A fault that began (`end` None) or ended; the same `id` joins both."""
-
-    id: str
-    kind: str
-    signals: tuple[str, ...]
-    start: int
-    end: int | None
-    first_part: str
-    severity: float
-
-
-class Step(NamedTuple):
-    """What happened in a stretch of time, each list ascending in time."""
-
-    readings: list[Reading]
-    parts: list[Part]
-    faults: list[FaultEvent]
-
-
-class Cycle(msgspec.Struct, frozen=True, eq=False):
-    """What a machine makes of one part.
-
-    Attributes:
-        samples: signal → one value a tick, (ticks,); NaN where the signal is silent.
-        events: (tick, signal, value): values published once.
-        dimensions: the true dimensions.
-        why: what is out of specification; empty for a good part.
-    """
-
-    samples: Mapping[str, NDArray[np.float64]]
-    events: Sequence[tuple[int, str, float | str]]
-    dimensions: dict[str, float]
-    why: str
-
-
-class Active(NamedTuple):
-    """A fault in force: its severity, and how many affected parts were made before this one."""
-
-    severity: float
-    age: int
 
 
 class Machine:
@@ -143,6 +50,11 @@ class Machine:
         cycle: ns between two parts; at least 4 sample periods, rounded to whole ones.
         faults: what goes wrong, and when.
         parts: how many parts to make; None for no end.
+        context: lots, shifts and people; None for none of them.
+
+    Attributes:
+        upstream: the machine whose part `n` becomes this machine's part `n`; set it before the first step.
+        signals: those of the kind, and of the context if there is one.
 
     Raises:
         ValueError: if a fault is not one of this kind of machine, if two of one kind overlap, or a cycle is too short.
@@ -150,9 +62,11 @@ class Machine:
 
     KIND: ClassVar[str]
     PROTOCOL: ClassVar[Literal["opcua", "mqtt"]]
+    DIALECTS: ClassVar[tuple[str, ...]] = ("json",)  # of MQTT, its own first
     ABOUT: ClassVar[str]
     SIGNALS: ClassVar[tuple[Signal, ...]]
-    FAULTS: ClassVar[Mapping[str, tuple[str, ...]]]  # kind → the signals that it moves
+    FAULTS: ClassVar[Mapping[str, tuple[str, ...]]]  # kind → the signals that it moves, the clearest first
+    HARMLESS: ClassVar[frozenset[str]] = frozenset()  # faults that spoil no part
 
     def __init__(
         self,
@@ -164,6 +78,7 @@ class Machine:
         cycle: int,
         faults: Sequence[Fault] = (),
         parts: int | None = None,
+        context: Context | None = None,
     ) -> None:
         self.name = name
         self.start = start
@@ -176,6 +91,10 @@ class Machine:
         self.idle = max(1, round(LOADING * self.ticks))
         self.measured = min(self.ticks - 1, max(self.idle, round(MEASURING * self.ticks)))
         self.parts = parts
+        self.context = context
+        self.upstream: Machine | None = None
+        self.signals = self.SIGNALS + (CONTEXT if context else ())
+        self._seed = seed
         self.faults = _ordered(name, self.FAULTS, faults)
         key = zlib.crc32(name.encode())
         self.rng = np.random.default_rng([seed, key])
@@ -184,7 +103,11 @@ class Machine:
         self._made = 0  # cycles drawn
         self._pending: list[Reading] = []  # of the cycle in work, not yet due
         self._part: Part | None = None  # the part in work
-        self._open: dict[int, FaultEvent] = {}
+        self._open: dict[Fault, FaultEvent] = {}
+        self._slow: dict[str, float] = {}  # where each slow level stood at the end of the last cycle
+        self._drawn: deque[tuple[int, Cycle]] = deque()  # cycles that are drawn and not yet begun
+        self._history: dict[int, dict[str, float]] = {}  # part → dimensions, the newest ones, for who comes after
+        self._draws = 0
 
     def part_id(self, n: int) -> str:
         """The id of part `n`."""
@@ -224,10 +147,10 @@ class Machine:
         n = self._made + 1
         last = self.parts is not None and n > self.parts
         for i, fault in enumerate(self.faults):
-            if i in self._open and (last or fault.end_part == n):
-                step.faults.append(self._open.pop(i)._replace(end=begin))
+            if fault in self._open and (last or fault.end_part == n):
+                step.faults.append(self._open.pop(fault)._replace(end=begin))
             if fault.start_part == n and not last:
-                self._open[i] = FaultEvent(
+                self._open[fault] = FaultEvent(
                     f"{self.name}-{fault.kind}-{i + 1}",
                     fault.kind,
                     self.FAULTS[fault.kind],
@@ -236,7 +159,7 @@ class Machine:
                     self.part_id(n),
                     fault.severity,
                 )
-                step.faults.append(self._open[i])
+                step.faults.append(self._open[fault])
         if last:
             step.readings.extend((Reading(STATE.name, begin, IDLE), Reading(PART_ID.name, begin, "")))
             self.done = True
@@ -244,15 +167,96 @@ class Machine:
         self._begin(n, begin)
         return True
 
-    def _begin(self, n: int, begin: int) -> None:
-        active = {
+    def inject(self, kind: str, *, severity: float = 1.0, parts: int | None = None) -> Fault:
+        """Add a fault by hand, from the next part that is not drawn yet.
+
+        Args:
+            kind: one of `FAULTS`.
+            severity: as in `Fault`.
+            parts: how many parts until it is repaired; None for never.
+
+        Raises:
+            ValueError: as for the machine itself, and if that fault is in force already.
+        """
+        start = self._draws + 1
+        fault = Fault(kind=kind, start_part=start, end_part=None if parts is None else start + parts, severity=severity)
+        _ordered(self.name, self.FAULTS, (*self.faults, fault))
+        self.faults = (*self.faults, fault)  # ids of faults are by place: a new one comes last
+        return fault
+
+    def repair(self) -> list[str]:
+        """End every fault in force, or about to be, with the next part that is not drawn yet: their kinds."""
+        n = self._draws + 1
+        ended, kept = [], []
+        for fault in self.faults:
+            if fault.start_part < n and (fault.end_part is None or fault.end_part > n):
+                ended.append(fault.kind)
+                changed = msgspec.structs.replace(fault, end_part=n)
+                if fault in self._open:
+                    self._open[changed] = self._open.pop(fault)
+                kept.append(changed)
+            else:
+                kept.append(fault)
+        self.faults = tuple(kept)
+        return ended
+
+    def made(self, n: int) -> dict[str, float]:
+        """The true dimensions of part `n`, drawn now if need be; for the machine that comes after.
+
+        Raises:
+            KeyError: if the part was made so long ago that it is forgotten (1,000 parts).
+        """
+        while self._draws < n:
+            self._draw()
+        return self._history[n]
+
+    def lot(self, n: int) -> int:
+        """The number of the lot that part `n` is made of; 0 without a context."""
+        return (n - 1) // self.context.lot_parts if self.context else 0
+
+    def of_lot(self, n: int, spread: float) -> float:
+        """How part `n`'s lot differs from the nominal: normal, the same for the whole lot; 0 without a context."""
+        if not self.context:
+            return 0.0
+        key = zlib.crc32(self.name.encode())
+        return float(np.random.default_rng([self._seed, key, 2, self.lot(n)]).normal(0.0, spread))
+
+    def slow(self, key: str, spread: float, cycles: float = 25.0) -> NDArray[np.float64]:
+        """A level that wanders slowly: a first-order lag of `cycles` cycles behind a random input, (ticks,).
+
+        Its standard deviation settles at `spread`: an AR(1) process of parameter a = exp(-1/cycles) and input s has
+        the variance s² (1-a)/(1+a) (G. Box, G. Jenkins, "Time Series Analysis", 3.2).
+        """
+        a = math.exp(-1.0 / cycles)
+        level = float(self.rng.normal(0.0, spread)) * math.sqrt((1.0 + a) / (1.0 - a))
+        decay = np.exp(-np.arange(1, self.ticks + 1) / (cycles * self.ticks))
+        values: NDArray[np.float64] = decay * self._slow.get(key, 0.0) + (1.0 - decay) * level
+        self._slow[key] = float(values[-1])
+        return values
+
+    def active(self, n: int) -> dict[str, Active]:
+        """The faults that act on part `n`."""
+        return {
             f.kind: Active(f.severity, n - f.start_part)
             for f in self.faults
             if f.start_part <= n and (f.end_part is None or n < f.end_part)
         }
-        made = self._cycle(n, active)
+
+    def _draw(self) -> None:
+        n = self._draws + 1
+        made = self._cycle(n, self.active(n))
+        self._draws = n
+        self._drawn.append((n, made))
+        self._history[n] = made.dimensions
+        self._history.pop(n - _REMEMBERED, None)
+
+    def _begin(self, n: int, begin: int) -> None:
+        if self._draws < n:
+            self._draw()
+        _, made = self._drawn.popleft()
         ticks: list[list[Reading]] = [[] for _ in range(self.ticks)]
         ticks[0] += [Reading(PART_ID.name, begin, self.part_id(n)), Reading(STATE.name, begin, IDLE)]
+        ticks[0] += [Reading(signal, begin, text) for signal, text in self._rides_along(n, begin)]
         ticks[self.idle].append(Reading(STATE.name, begin + self.idle * self.period, RUNNING))
         for tick, signal, value in made.events:
             ticks[tick].append(Reading(signal, begin + tick * self.period, value))
@@ -264,6 +268,23 @@ class Machine:
         end = begin + self.ticks * self.period
         self._part = Part(self.part_id(n), begin, end, not made.why, made.why, made.dimensions)
         self._made = n
+
+    def _rides_along(self, n: int, begin: int) -> list[tuple[str, str]]:
+        """Lot, shift and person, where they differ from those of the last part."""
+        if not self.context:
+            return []
+        context = self.context
+
+        def all_of(part: int, at: int) -> list[tuple[str, str]]:
+            number = int(at // round(context.shift * 1e9))
+            return [
+                ("material_lot", f"L{self.lot(part) + 1:04d}"),
+                ("shift", _SHIFTS[number % len(_SHIFTS)]),
+                ("operator", context.people[(number + zlib.crc32(self.name.encode())) % len(context.people)]),
+            ]
+
+        now = all_of(n, begin)
+        return now if n == 1 else sorted(set(now) - set(all_of(n - 1, begin - self.ticks * self.period)))
 
     def _cycle(self, n: int, active: Mapping[str, Active]) -> Cycle:
         """Make part `n`. Draws the same number of values from `rng` whatever is `active`."""

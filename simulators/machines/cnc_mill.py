@@ -21,7 +21,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from simulators.machines.base import PART_ID, STATE, Active, Cycle, Machine, Signal, first_order, out_of_spec
+from simulators.machines.base import Machine, first_order, out_of_spec
+from simulators.machines.records import PART_ID, STATE, Active, Cycle, Signal
 
 TARGET, LSL, USL = 25.0, 24.97, 25.03  # mm
 SPREAD = 0.005  # mm, standard deviation of the true diameter: Cp = 2

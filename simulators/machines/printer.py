@@ -19,7 +19,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from simulators.machines.base import PART_ID, STATE, Active, Cycle, Machine, Signal, first_order, out_of_spec
+from simulators.machines.base import Machine, first_order, out_of_spec
+from simulators.machines.records import PART_ID, STATE, Active, Cycle, Signal
 
 WALL, WALL_LSL, WALL_USL = 0.45, 0.414, 0.486  # mm
 CLOG, CLOG_PARTS = 0.15, 4.0

@@ -20,7 +20,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from simulators.machines.base import PART_ID, STATE, Active, Cycle, Machine, Signal, first_order, out_of_spec
+from simulators.machines.base import Machine, first_order, out_of_spec
+from simulators.machines.records import PART_ID, STATE, Active, Cycle, Signal
 
 LIMIT = 0.06  # mm
 SPREAD = 0.01  # mm, standard deviation of the true position error: Cp = 2
