@@ -127,3 +127,23 @@ def chi2_quantile(p: float, nu: float) -> float:
     23.209
     """
     return nu * f_quantile(p, nu, 1e7)
+
+
+def beta_cdf(x: float, a: float, b: float) -> float:
+    """P(X <= x) for a beta distribution.
+
+    >>> round(beta_cdf(0.5, 2.0, 3.0), 4)
+    0.6875
+    """
+    if not 0 < x < 1:
+        return float(x >= 1)
+    return _beta_fraction(x, a, b) if x < (a + 1) / (a + b + 2) else 1 - _beta_fraction(1 - x, b, a)
+
+
+def f_upper_tail(x: float, d1: float, d2: float) -> float:
+    """P(F > x) for an F distribution with d1 and d2 degrees of freedom.
+
+    >>> round(f_upper_tail(3.0984, 3, 20), 4)
+    0.05
+    """
+    return beta_cdf(d2 / (d2 + d1 * x), d2 / 2, d1 / 2) if x > 0 else 1.0
