@@ -57,7 +57,7 @@ def test_a_description_says_where_each_signal_is() -> None:
     assert topics["flow"] == "fieldlab/drachten/shavers/3/printer-02/flow"
     diameter = next(s for s in mill["signals"] if s["name"] == "diameter")
     assert (diameter["unit"], diameter["lsl"], diameter["target"], diameter["usl"]) == ("mm", 24.97, 25.0, 25.03)
-    assert {m["kind"] for m in describe(load("hall"))["machines"]} == set(MACHINES)
+    assert {m["kind"] for m in describe(load("hall"))["machines"]} <= set(MACHINES)
 
 
 def test_changes_replace_keys_and_none_changes_nothing() -> None:
