@@ -11,7 +11,7 @@ import msgspec
 
 from analytics.limits import longest_arl0
 from analytics.ruleset import RuleSet
-from fieldlab.model import SignalInfo
+from fieldlab.model import PartEventKind, SignalInfo
 
 VECTOR_KINDS = ("t2", "mewma", "pca", "cva")  # one chart on all its signals of a machine together
 XBAR_KINDS = ("xbar-r", "xbar-s")
@@ -19,7 +19,9 @@ COUNT_KINDS = ("p", "np", "c", "u", "laney-p", "laney-u")
 RULED_KINDS = ("individuals", "residual", "short-run", *XBAR_KINDS)  # symmetric charts: they take run rules
 KINDS = ("individuals", *XBAR_KINDS, "ewma", "cusum", "residual", "short-run", *COUNT_KINDS, *VECTOR_KINDS)
 Feature = Literal["mean", "sum", "last", "min", "max", "range", "std", "duration"]
+TELLING: tuple[PartEventKind, ...] = ("measure", "inspect", "consume", "rework", "hold", "release")
 MIN_BASELINE = 10
+MOST_NESTED = 10_000
 LARGEST_RANGE = 25  # values: beyond 10 a range says little, beyond 25 nobody has tables
 
 _SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -118,7 +120,7 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A `[[part]]`: how the parts of a machine are told apart. Exactly one of id, counter, state, job is set.
+    """A `[[part]]`: how the parts of a machine are told apart. Exactly one of id, counter, state, job, part is set.
 
     Attributes:
         machine: the machine's name; globs allowed.
@@ -126,8 +128,22 @@ class PartConfig(msgspec.Struct, frozen=True, kw_only=True):
         counter: signal that counts parts; a change starts part `machine-<count>`.
         state: text of the signal `state` during which a part is made; its id is `machine-<start time>`.
         job: text signal with the job's name; a change starts part `<job>-<start time>`.
+        part: for a station that makes no parts, instead of those four: signal that names the part at hand, which was
+            made elsewhere.
+        of: machines, globs allowed, that make the parts which `part` names. Empty: whichever made it last.
         genealogy: signals that ride along, such as the tool and the material lot.
+        measure: numeric signals; each Good value is a `measure` event. Of a part made elsewhere it makes a new
+            revision of its verdict, by the signal's specification limits.
+        inspect: signals with the result of an inspection, see `analytics.partbook`.
+        consume: signals that say, once each, the child parts and lots that go into the part at hand.
+        rework: signals that say what is reworked; a part that is made again is reworked, too.
+        hold: signals that say why a part is held; empty, 0 or false: nothing.
+        release: signals that say who or what releases it.
+        nested: parts that are made at once from one sheet: their number, or the signal that says it. Their ids are
+            `<id>-1` and so on; they share features, and consume the sheet.
+        split: parts that are made at once, such as an autoclave's load: what separates their ids in `id`, such as `,`.
         longest: a part that lasts longer, while readings come in, is a finding `part-id` (a warning).
+        remember: parts of this machine whose verdict a later event may still revise.
     """
 
     machine: str
@@ -135,13 +151,33 @@ class PartConfig(msgspec.Struct, frozen=True, kw_only=True):
     counter: str = ""
     state: str = ""
     job: str = ""
+    part: str = ""
+    of: str = ""
     genealogy: tuple[str, ...] = ()
+    measure: tuple[str, ...] = ()
+    inspect: tuple[str, ...] = ()
+    consume: tuple[str, ...] = ()
+    rework: tuple[str, ...] = ()
+    hold: tuple[str, ...] = ()
+    release: tuple[str, ...] = ()
+    nested: int | str = 0
+    split: str = ""
     longest: str = "1h"
+    remember: int = 1_000
+
+    @property
+    def makes(self) -> bool:
+        """Whether parts are made here; else it is a station that says things about parts made elsewhere."""
+        return bool(self.id or self.counter or self.job or self.state)
 
     @property
     def signal(self) -> str:
         """The signal that is watched."""
-        return self.id or self.counter or self.job or ("state" if self.state else "")
+        return self.id or self.counter or self.job or ("state" if self.state else self.part)
+
+    def told_by(self, name: str) -> PartEventKind | None:
+        """The kind of event that a signal tells, if any."""
+        return next((kind for kind in TELLING if name in getattr(self, kind)), None)
 
 
 class AnalyticsConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -349,9 +385,25 @@ def _rate_errors(chart: ChartConfig) -> list[tuple[str, str]]:
 
 def _part_errors(part: PartConfig) -> list[tuple[str, str]]:
     wrong: list[tuple[str, str]] = []
-    given = [key for key in ("id", "counter", "state", "job") if getattr(part, key)]
+    given = [key for key in ("id", "counter", "state", "job", "part") if getattr(part, key)]
     if len(given) != 1:
-        wrong.append(("id", f"give exactly one of id, counter, state, job; there are {len(given)}"))
+        words = "a machine makes parts (id, counter, state or job) or is a station that measures those of others (part)"
+        wrong.append(("id", f"give exactly one of id, counter, state, job, part; there are {len(given)}: {words}"))
+    if part.of and not part.part:
+        wrong.append(("of", "belongs to a station: name the signal with the part's id in `part`"))
+    if part.nested and part.split:
+        wrong.append(("nested", "give `nested` (one id for all) or `split` (their ids in one text), not both"))
+    if isinstance(part.nested, int) and not 0 <= part.nested <= MOST_NESTED:
+        wrong.append(("nested", f"must be 0 to {MOST_NESTED} parts, or the signal that says how many"))
+    if (part.nested or part.split) and not part.id:
+        wrong.append(("nested" if part.nested else "split", "needs `id`"))
+    told = Counter(name for kind in TELLING for name in getattr(part, kind))
+    for kind in TELLING:
+        wrong += [(kind, f"{name!r} tells two kinds of event") for name in getattr(part, kind) if told[name] > 1]
+    if not part.makes and not told:
+        wrong.append(("part", f"says nothing of its parts: name signals in {', '.join(TELLING)}"))
+    if part.remember < 0:
+        wrong.append(("remember", "must not be negative"))
     try:
         span_ns(part.longest)
     except ValueError as e:

@@ -45,7 +45,7 @@ AHEAD_NS = (
     2 * 86_400 * 10**9
 )  # a reading so far ahead of its commit has a wild clock and would stop its machine's clock
 SHORTEST_ARL0 = 2.5
-_SNAPSHOT = 5
+_SNAPSHOT = 6
 
 Runner = ChartRunner | VectorRunner
 
@@ -118,10 +118,12 @@ class Engine:
     def counters(self) -> dict[str, int]:
         """Totals: `late` and `implausible` readings (stored, not judged), `pending` ones, `ignored_controls`.
 
+        `unmatched` events told of parts that nobody made.
         `unusable` values made no sense for their chart: a count above its sample's size, an unknown recipe.
         """
         return {
             "unusable": sum(r.unusable for r in self._runners if isinstance(r, ChartRunner)),
+            "unmatched": self._flow.book.unmatched,
             "late": int(self._sorter.late.sum()),
             "implausible": self._implausible,
             "pending": self._sorter.pending,
@@ -148,6 +150,10 @@ class Engine:
                 self._take(record.batch, record.time)
             elif record.kind == RecordKind.TICK:
                 self._sorter.tick(record.time)
+                self._judge()
+                out += self._flush()
+                self._flow.tick()
+                out += self._flush()
             elif record.kind == RecordKind.SIGNAL:
                 news = [row for row in record.rows if isinstance(row, SignalInfo) and self._is_news(row)]
                 if news:
@@ -177,6 +183,7 @@ class Engine:
             "runners": {r.name: r.save() for r in self._runners},
             "windows": [(m, width, w.save()) for (m, width), w in self._windows.items()],
             "trackers": [(m, t.save()) for m, t in self._flow.trackers.items()],
+            "parts": self._flow.book.save(),
             "told": [msgspec.to_builtins(info) for info in self._told.values()],
             "states": list(self._states.items()),
             "said": list(self._said.items()),
@@ -216,6 +223,7 @@ class Engine:
             if config is not None:
                 self._flow.trackers[m] = PartTracker(config, self._machines[m])
                 self._flow.trackers[m].load(tracker)
+        self._flow.book.load(saved["parts"])
         self._states = {int(i): str(text) for i, text in saved["states"]}
         self._said = {int(i): float(value) for i, value in saved["said"]}
         self._implausible, self._ignored = saved["implausible"], saved["ignored"]
@@ -503,6 +511,8 @@ def _feeder(chart: ChartConfig, parts: PartConfig | None) -> str | None:
     """What feeds a chart on a machine: `part`, `reading` or a window's width; None if it asks for parts it has not."""
     if chart.kind in VECTOR_KINDS:
         return chart.per or DEFAULT_WINDOW
+    if parts is not None and not parts.makes:  # a station: each reading is a part's
+        return "reading" if chart.per in ("", "part") else chart.per
     if chart.per == "part" and parts is None:
         return None
     if chart.kind in COUNT_KINDS and not chart.per:

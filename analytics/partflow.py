@@ -1,6 +1,7 @@
 """Follows the parts of every machine: part events, features into charts, verdicts, and the `part-id` health check."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 
 import msgspec
 import numpy as np
@@ -8,18 +9,25 @@ import numpy as np
 from analytics.config import PartConfig
 from analytics.findings import FindingBook
 from analytics.items import charted
+from analytics.partbook import MOST_REASONS, Fact, Life, PartBook
 from analytics.parts import Part, PartTracker, slots_of, text_at
 from analytics.runner import ChartRunner
 from analytics.slices import segment
 from analytics.vectors import VectorRunner
-from analytics.verdicts import Characteristic, judge
-from fieldlab.model import Batch, Finding, PartEvent, SignalInfo, SignalKey, Verdict
+from analytics.verdicts import Characteristic, Opinion, against_limits, judge
+from fieldlab.model import Batch, Finding, PartEvent, PartEventKind, SignalInfo, SignalKey, Verdict
 from fieldlab.model.finding import finding_id
 from fieldlab.model.record import Row
 from fieldlab.model.status import is_good
 
 PART_ID = "part-id"  # chart and rule of the health finding
-MOST_REASONS = 10
+AGAIN = "made again on this machine"
+MOST_FACTS = 10_000  # of one part, or of those made at once
+_SILENT = frozenset({"", "0", "false", "False"})
+_NOTHING: dict[PartEventKind, frozenset[str]] = {  # what a signal says that tells no event
+    "measure": frozenset(), "inspect": frozenset({""}), "consume": frozenset({""}),
+    "rework": _SILENT, "hold": _SILENT, "release": _SILENT,
+}  # fmt: skip
 _IN_UNIT = ("mean", "last", "min", "max")  # features that a specification limit can judge
 
 
@@ -50,13 +58,15 @@ class PartFlow:
         self._keys: dict[int, dict[int, SignalKey]] = {}  # machine → signal index → key, for signals with a slot
         self._watched: dict[int, int] = {}  # machine → index of the signal that tells parts apart
         self._riding: dict[int, dict[int, SignalKey]] = {}
+        self._telling: dict[int, dict[int, tuple[PartEventKind, SignalKey]]] = {}
         self._started: dict[int, list[Part]] = {}
         self._book, self._emit, self._info = book, emit, info
+        self.book = PartBook(self._is_making)
 
     def unwire(self) -> None:
         """Forget which signal feeds what; trackers stay."""
         self.takers, self.charts, self._keys, self._watched, self._riding = {}, {}, {}, {}, {}
-        self.companions = {}
+        self.companions, self._telling = {}, {}
 
     def wire(self, m: int, config: PartConfig, index: int, key: SignalKey, info: SignalInfo) -> None:
         """Take note of a signal of a machine that makes parts."""
@@ -65,9 +75,12 @@ class PartFlow:
             tracker = self.trackers[m] = PartTracker(config, key.place)
         if key.name == config.signal:
             self._watched[m] = index
-        if key.name in config.genealogy:
+        if key.name in config.genealogy or key.name == config.nested:
             self._riding.setdefault(m, {})[index] = key
-        if info.lsl is not None or info.usl is not None:
+        kind = config.told_by(key.name)
+        if kind is not None:
+            self._telling.setdefault(m, {})[index] = kind, key
+        if config.makes and (info.lsl is not None or info.usl is not None):
             tracker.slot(index)
         self._keys.setdefault(m, {})[index] = key
 
@@ -82,6 +95,20 @@ class PartFlow:
         info = self._info(SignalKey(tracker.place, tracker.config.signal))
         self._started[m] = tracker.cut(rows, self._watched.get(m, -1), info)
 
+    def tick(self) -> None:
+        """Time passed: join what was said of parts to their verdicts, and tell those that it changes."""
+        for verdict in self.book.tick():
+            self._emit(SignalKey(verdict.place, PART_ID), verdict.time, verdict)
+
+    def _is_making(self, machines: str, part: str) -> bool:
+        return any(
+            t.part is not None
+            and t.config.makes
+            and part in t.part.ids
+            and (not machines or fnmatchcase(t.place.machine, machines))
+            for t in self.trackers.values()
+        )
+
     def run(self, m: int, rows: Batch) -> None:
         """Go through the readings of a machine: sums, part starts and ends, verdicts."""
         tracker = self.trackers[m]
@@ -92,15 +119,16 @@ class PartFlow:
         at = ridden = 0
         for part in started:
             stop, after = (int(np.searchsorted(rows.time, part.start, side)) for side in ("left", "right"))
-            self._ride(m, rows, ridden, stop)
+            self._follow(m, rows, ridden, stop)
             self._sum(tracker, slot_of, rows, at, stop)
             self._check_length(tracker, part.start)
             self._finish(m, tracker, part.start)
             tracker.part = part
-            self._ride(m, rows, stop, after, silent=True)
+            self._ride(m, rows, stop, after)
             self._begin(tracker, part)
+            self._follow(m, rows, stop, after, riding=False)
             at, ridden = stop, after
-        self._ride(m, rows, ridden, len(rows))
+        self._follow(m, rows, ridden, len(rows))
         self._sum(tracker, slot_of, rows, at, len(rows))
         self._check_length(tracker, int(rows.time[-1]))
 
@@ -111,28 +139,83 @@ class PartFlow:
             slot[use], rows.time[start:stop][use], rows.value[start:stop][use], rows.status[start:stop][use]
         )
 
-    def _ride(self, m: int, rows: Batch, start: int, stop: int, *, silent: bool = False) -> None:
-        """Follow tool, lot and whatever else rides along."""
-        riding = self._riding.get(m)
-        if not riding or start >= stop:
+    def _ride(self, m: int, rows: Batch, start: int, stop: int) -> None:
+        """Take note of what rides along as a part starts; `_begin` tells it."""
+        for _, key, text, _ in self._said(m, rows, start, stop, telling=False):
+            if text:
+                self.trackers[m].riding[key.name] = text
+
+    def _follow(self, m: int, rows: Batch, start: int, stop: int, *, riding: bool = True) -> None:
+        """Follow tool, lot and whatever else rides along, and signals that tell events, in the order of their times."""
+        tracker = self.trackers[m]
+        for time, key, text, value in self._said(m, rows, start, stop, riding=riding):
+            part, kind = tracker.part, tracker.config.told_by(key.name)
+            if kind is not None:
+                if part is not None and part.id and text not in _NOTHING[kind]:
+                    self._tell(tracker, part, kind, time, key, text, value)
+            elif text and text != tracker.riding.get(key.name):
+                tracker.riding[key.name] = text
+                if part is not None and part.id and key.name in tracker.config.genealogy:
+                    self._consume(tracker, part, time, key.name, text)
+
+    def _said(
+        self, m: int, rows: Batch, start: int, stop: int, *, riding: bool = True, telling: bool = True
+    ) -> Iterator[tuple[int, SignalKey, str, float]]:
+        """Time, signal, text and number of each Good reading of signals that ride along, or that tell events."""
+        keys = dict(self._riding.get(m, {})) if riding else {}
+        if telling:
+            keys |= {index: key for index, (_, key) in self._telling.get(m, {}).items()}
+        if not keys or start >= stop:
             return
-        tracker, piece = self.trackers[m], segment(rows, start, stop)
-        for row in np.flatnonzero(np.isin(piece.signal, list(riding)) & is_good(piece.status)).tolist():
-            key = riding[int(piece.signal[row])]
+        piece = segment(rows, start, stop)
+        for row in np.flatnonzero(np.isin(piece.signal, list(keys)) & is_good(piece.status)).tolist():
+            key = keys[int(piece.signal[row])]
             text = text_at(piece, row, self._info(key))
-            if not text or text == tracker.riding.get(key.name):
-                continue
-            tracker.riding[key.name] = text
-            if tracker.part is not None and tracker.part.id and not silent:
-                self._consume(tracker, tracker.part, int(piece.time[row]), key.name, text)
+            if text is not None:
+                yield int(piece.time[row]), key, text, float(piece.value[row])
+
+    def _tell(
+        self, tracker: PartTracker, part: Part, kind: PartEventKind, time: int, key: SignalKey, text: str, value: float
+    ) -> None:
+        """An event of the part at hand; the same said of it again is none."""
+        said = f"{part.id}\0{text}"
+        if tracker.said.get(key.name) == said or (kind == "measure" and not np.isfinite(value)):
+            return
+        tracker.said[key.name] = said
+        if kind == "consume":
+            self._consume(tracker, part, time, key.name, text)
+            return
+        number = value if kind == "measure" else None
+        beyond, words = against_limits(self._info(key), "value", value) if kind == "measure" else (-1.0, "")
+        for name in part.ids:
+            told = "" if kind == "measure" else text
+            event = PartEvent(
+                time=time, place=tracker.place, event=kind, id=name, other=key.name, value=number, text=told
+            )
+            self._event(tracker, event)
+            fact = Fact(
+                time=time, place=tracker.place.path, event=kind, id=name, signal=key.name, text=told, value=number,
+                beyond=beyond, words=words, of=tracker.config.of,
+            )  # fmt: skip
+            if not tracker.config.makes:
+                self.book.say(fact)
+            elif kind != "measure" and len(part.facts) < MOST_FACTS:  # what is measured here is judged by its readings
+                part.facts.append(fact)
 
     def _begin(self, tracker: PartTracker, part: Part) -> None:
         tracker.since, tracker.warned = part.start, False
         self._calm(tracker, part.start, f"{tracker.config.signal} changed")
-        if not part.id:
+        tracker.nest(part)
+        if not tracker.config.makes or not part.id:
             return
-        text = "" if part.complete else "its start was not seen"
-        self._event(tracker, PartEvent(time=part.start, place=tracker.place, event="start", id=part.id, text=text))
+        for name in part.ids:
+            text = "" if part.complete else "its start was not seen"
+            self._event(tracker, PartEvent(time=part.start, place=tracker.place, event="start", id=name, text=text))
+            if tracker.config.id and self.book.find(tracker.place, name) is not None:
+                again = PartEvent(time=part.start, place=tracker.place, event="rework", id=name, text=AGAIN)
+                self._event(tracker, again)
+        if tracker.config.nested:
+            self._consume(tracker, part, part.start, "nest", part.id)
         for name in tracker.config.genealogy:
             if name in tracker.riding:
                 self._consume(tracker, part, part.start, name, tracker.riding[name])
@@ -141,13 +224,15 @@ class PartFlow:
         seen = part.genealogy.setdefault(name, [])
         if value not in seen:
             seen.append(value)
-        event = PartEvent(time=time, place=tracker.place, event="consume", id=part.id, other=value, text=name)
-        self._event(tracker, event)
+        for member in part.ids:
+            event = PartEvent(time=time, place=tracker.place, event="consume", id=member, other=value, text=name)
+            self._event(tracker, event)
 
     def _finish(self, m: int, tracker: PartTracker, end: int) -> None:
         part = tracker.part
-        if part is not None and part.id:
-            self._event(tracker, PartEvent(time=end, place=tracker.place, event="end", id=part.id))
+        if tracker.config.makes and part is not None and part.id:
+            for name in part.ids:
+                self._event(tracker, PartEvent(time=end, place=tracker.place, event="end", id=name))
             self._verdict(m, tracker, part, end)
         self._book.forget(tracker.place.path, end)
         tracker.accumulator.reset()
@@ -199,7 +284,29 @@ class PartFlow:
             reasons=opinion.reasons[:MOST_REASONS], start=part.start, features=features,
             genealogy={name: ", ".join(seen) for name, seen in part.genealogy.items()}, limits_versions=versions,
         )  # fmt: skip
-        self._event(tracker, verdict)
+        for name in part.ids:
+            self._conclude(tracker, part, msgspec.structs.replace(verdict, id=name), opinion)
+
+    def _conclude(self, tracker: PartTracker, part: Part, verdict: Verdict, opinion: Opinion) -> None:
+        """Tell the verdict of one part, and remember what it rests on: a next revision, if the part was judged here."""
+        before = self.book.find(tracker.place, verdict.id)
+        if before is not None:
+            verdict = msgspec.structs.replace(verdict, revision=before.verdict.revision + 1)
+        life = Life(verdict, list(opinion.against), list(opinion.doubts), opinion.closeness)
+        if before is not None:
+            life.times = before.times
+            if tracker.config.id:
+                life.note("rework", before.verdict.genealogy.get("rework", AGAIN))
+        facts = [fact for fact in part.facts if fact.id == verdict.id]
+        for fact in facts:
+            life.take(fact)
+        if facts:
+            life.revise()
+        time = tracker.apart("part", verdict.time, self.book.used(tracker.place))
+        life.verdict = msgspec.structs.replace(life.verdict, time=time)
+        self._emit(SignalKey(tracker.place, tracker.config.signal), time, life.verdict)
+        if tracker.config.remember:
+            self.book.keep(life, tracker.config.remember)
 
     def _feed(self, taker: PartTaker, end: int, value: float, part: str, extra: np.ndarray | None) -> str:
         """Give a part's value to a chart. Returns the alarm in words, empty if there is none."""
@@ -218,7 +325,7 @@ class PartFlow:
 
     def _check_length(self, tracker: PartTracker, time: int) -> None:
         """Raise `part-id` when nothing told parts apart for too long while readings came in."""
-        idle = tracker.part is not None and not tracker.part.id
+        idle = not tracker.config.makes or (tracker.part is not None and not tracker.part.id)
         if tracker.warned or idle or tracker.since is None or time <= tracker.since + tracker.longest_ns:
             return
         tracker.warned = True
@@ -243,8 +350,7 @@ class PartFlow:
         if row is not None:
             self._event(tracker, row)
 
-    def _event(self, tracker: PartTracker, row: PartEvent | Verdict | Finding) -> None:
-        if not isinstance(row, Finding):
-            series = row.event if isinstance(row, PartEvent) else "part"
-            row = msgspec.structs.replace(row, time=tracker.apart(series, row.time))
+    def _event(self, tracker: PartTracker, row: PartEvent | Finding) -> None:
+        if isinstance(row, PartEvent):
+            row = msgspec.structs.replace(row, time=tracker.apart(row.event, row.time))
         self._emit(SignalKey(tracker.place, tracker.config.signal), row.time, row)

@@ -4,6 +4,7 @@ A part lasts from the reading that starts it, inclusive, to the reading that sta
 the very time of the change belongs to the new part. The first part seen may have started before us: it is not complete.
 """
 
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.config import PartConfig, span_ns
+from analytics.config import MOST_NESTED, PartConfig, span_ns
+from analytics.partbook import Fact
 from analytics.windows import Accumulator
 from fieldlab.model import Batch, Place, SignalInfo
 from fieldlab.model.status import is_good
@@ -25,12 +27,21 @@ class Part(msgspec.Struct):
         start: event time, ns.
         complete: whether its start was seen.
         genealogy: signal → the values that it had during the part, in order.
+        members: the ids of parts that are made at once, if they are; `id` is that of the sheet or load then.
+        facts: what was said of it while it was made.
     """
 
     id: str
     start: int
     complete: bool
     genealogy: dict[str, list[str]] = {}
+    members: list[str] = []
+    facts: list[Fact] = []
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all parts that are made at once; none while nothing is made."""
+        return self.members or ([self.id] if self.id else [])
 
 
 class PartTracker:
@@ -44,6 +55,7 @@ class PartTracker:
         self.slots: dict[int, int] = {}  # signal index → slot
         self.part: Part | None = None  # None until the watched signal has had a value
         self.riding: dict[str, str] = {}  # genealogy signal → its value now
+        self.said: dict[str, str] = {}  # signal that tells events → part and what it said of it last
         self.since: int | None = None  # when the part, or our waiting for the first, began
         self.warned = False
         self._told: dict[str, int] = {}  # series → time of its newest row
@@ -96,11 +108,31 @@ class PartTracker:
             return Part(f"{machine}-{raw}", time, complete)
         if self.config.job:
             return Part(f"{raw}-{stamp}" if raw else "", time, complete)
+        if self.config.split:
+            ids = dict.fromkeys(name for piece in raw.split(self.config.split) if (name := piece.strip()))
+            return Part(raw if ids else "", time, complete, members=list(ids)[:MOST_NESTED])
         return Part(raw, time, complete)
 
-    def apart(self, series: str, time: int) -> int:
-        """`time`, or one nanosecond after the newest row of the series: two at one time would be one in a store."""
-        self._told[series] = time = max(time, self._told.get(series, time - 1) + 1)
+    def nest(self, part: Part) -> None:
+        """Give the parts of one sheet their ids, once it is known how many there are."""
+        nested = self.config.nested
+        if nested and part.id:
+            told = str(nested) if isinstance(nested, int) else self.riding.get(nested, "")
+            count = int(float(told)) if told.replace(".", "", 1).isdigit() else 0
+            part.members = [f"{part.id}-{i + 1}" for i in range(min(count, MOST_NESTED))]
+
+    def apart(self, series: str, time: int, used: AbstractSet[int] = frozenset()) -> int:
+        """`time`, or one nanosecond after the newest row of the series: two at one time would be one in a store.
+
+        Args:
+            series: what shares its times.
+            time: event time, ns.
+            used: times that other rows of the series have, too.
+        """
+        time = max(time, self._told.get(series, time - 1) + 1)
+        while time in used:
+            time += 1
+        self._told[series] = time
         return time
 
     def save(self) -> dict[str, Any]:
@@ -111,6 +143,7 @@ class PartTracker:
             "accumulator": self.accumulator.save(),
             "part": msgspec.to_builtins(self.part),
             "riding": self.riding,
+            "said": self.said,
             "since": self.since,
             "warned": self.warned,
             "raw": self._raw,
@@ -123,7 +156,7 @@ class PartTracker:
         self.accumulator.load(saved["accumulator"])
         self.part = msgspec.convert(saved["part"], Part | None)
         self.riding, self.since, self.warned = dict(saved["riding"]), saved["since"], saved["warned"]
-        self._told = dict(saved["told"])
+        self._told, self.said = dict(saved["told"]), dict(saved["said"])
         self._raw, self._timeline = saved["raw"], [(int(t), str(name)) for t, name in saved["timeline"]]
 
 

@@ -32,12 +32,32 @@ class Characteristic(msgspec.Struct, frozen=True):
     values: dict[str, float]
 
 
+class Against(msgspec.Struct, frozen=True):
+    """What speaks against a part for good: the characteristic's signal, how far beyond its limit, and words."""
+
+    signal: str
+    beyond: float
+    words: str
+
+
 class Opinion(msgspec.Struct, frozen=True):
-    """A verdict without its time and place."""
+    """A verdict without its time and place.
+
+    Attributes:
+        verdict: pass, suspect or fail.
+        score: see above.
+        reasons: in words, most important first.
+        against: what fails it.
+        doubts: what makes it suspect, in words.
+        closeness: 0 (all characteristics in the middle) to 1 (one is at its limit).
+    """
 
     verdict: VerdictKind
     score: float
     reasons: tuple[str, ...]
+    against: tuple[Against, ...] = ()
+    doubts: tuple[str, ...] = ()
+    closeness: float = 0.0
 
 
 def judge(characteristics: list[Characteristic], alarms: list[str], *, complete: bool) -> Opinion:
@@ -48,15 +68,15 @@ def judge(characteristics: list[Characteristic], alarms: list[str], *, complete:
         alarms: in words, the alarms of charts that concern it, most important first.
         complete: whether its start was seen.
     """
-    out: list[tuple[float, str]] = []
+    out: list[Against] = []
     missing: list[str] = []
     closeness = 0.0
     for c in characteristics:
         for name, value in c.values.items():
-            beyond, words = _against_limits(c.info, name, value)
+            beyond, words = against_limits(c.info, name, value)
             closeness = max(closeness, min(beyond + 1.0, 1.0))
             if words:
-                out.append((beyond, words))
+                out.append(Against(c.info.key.name, beyond, words))
         if c.charted and c.good == 0:
             missing.append(f"no Good reading of {c.info.key.name}")
         elif c.charted and c.other:
@@ -64,15 +84,22 @@ def judge(characteristics: list[Characteristic], alarms: list[str], *, complete:
     doubts = alarms + missing
     if not complete:
         doubts.append("incomplete: its start was not seen")
-    reasons = tuple(words for _, words in sorted(out, key=lambda pair: -pair[0])) + tuple(doubts)
+    return weigh(out, doubts, closeness)
+
+
+def weigh(against: list[Against], doubts: list[str], closeness: float) -> Opinion:
+    """The opinion that these give; the worst that fails it comes first, doubts keep their order."""
+    out = sorted(against, key=lambda a: -a.beyond)
+    reasons = (*(a.words for a in out), *doubts)
     if out:
-        return Opinion("fail", 1.0, reasons)
+        return Opinion("fail", 1.0, reasons, tuple(out), tuple(doubts), closeness)
     if doubts:
-        return Opinion("suspect", round(min(0.4 + 0.1 * len(doubts), 0.9), 6), reasons)
-    return Opinion("pass", round(0.4 * closeness, 6), ())
+        score = round(min(0.4 + 0.1 * len(doubts), 0.9), 6)
+        return Opinion("suspect", score, reasons, (), tuple(doubts), closeness)
+    return Opinion("pass", round(0.4 * closeness, 6), (), (), (), closeness)
 
 
-def _against_limits(info: SignalInfo, name: str, value: float) -> tuple[float, str]:
+def against_limits(info: SignalInfo, name: str, value: float) -> tuple[float, str]:
     """How far beyond the nearer limit (negative inside; in half widths if there are two), and words if beyond."""
     lsl, usl, unit = info.lsl, info.usl, f" {info.unit}".rstrip()
     middle_to_limit = (usl - lsl) / 2 if lsl is not None and usl is not None and usl > lsl else 0.0
