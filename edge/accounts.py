@@ -13,12 +13,13 @@ from starlette.routing import BaseRoute, Route
 from edge.config import AgentConfig
 from fieldlab.errors import FieldlabError, RefusedError
 from fieldlab.model import Guarantee, RecordKind
+from ingest.forwarder import Takes
 from ingest.gaps import Gaps
 from ingest.journal import Journal
 from ingest.ledger import Ledger, loss
 from ingest.report import Count, gap_row, not_closed, report
 from ingest.stores import load_kind
-from ingest.stores.base import Reader, Store, StoreError
+from ingest.stores.base import Choosy, Reader, Store, StoreError
 
 _NEWEST = 100  # gaps in `status`
 
@@ -41,7 +42,9 @@ def routes(
             return PlainTextResponse(f"{e}\n", 400)
         async with one:
             count = None if (found := reader()) is None else found.counts
-            made = await asyncio.to_thread(report, journal, gaps, _names(stores()), agent, since=since, count=count)
+            made = await asyncio.to_thread(
+                report, journal, gaps, _names(stores()), agent, since=since, count=count, takes=_takes(stores())
+            )
         return Response(msgspec.json.encode(made), media_type="application/json")
 
     return [Route("/ledger", answer)]
@@ -102,9 +105,19 @@ def without_agent(config: AgentConfig, since: int) -> dict[str, Any]:
             stores.append(store)
             count = count or (None if reader is None else reader.counts)
         return report(
-            journal, Gaps(journal, config.agent.name), _names(stores), config.agent.name, since=since, count=count
+            journal,
+            Gaps(journal, config.agent.name),
+            _names(stores),
+            config.agent.name,
+            since=since,
+            count=count,
+            takes=_takes(stores),
         )
 
 
 def _names(stores: Sequence[Store]) -> list[str]:
     return [store.name for store in stores if RecordKind.READINGS in store.kinds]
+
+
+def _takes(stores: Sequence[Store]) -> dict[str, Takes]:
+    return {store.name: store.takes for store in stores if isinstance(store, Choosy)}

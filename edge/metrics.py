@@ -31,7 +31,7 @@ class _Snapshot(Collector):
         )
         waiting = GaugeMetricFamily("fieldlab_store_waiting_readings", "Readings waiting for a store", labels=["store"])
         for store in status["ledger_stores"]:
-            for outcome in ("stored", "dead", "dropped", "before"):
+            for outcome in ("stored", "dead", "dropped", "left_out", "before"):
                 stores.add_metric([store["name"], outcome], store[outcome])
             waiting.add_metric([store["name"]], store["waiting"])
         yield from (stores, waiting)

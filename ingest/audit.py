@@ -1,14 +1,14 @@
 """Counts again, from the disk alone, what became of the readings of each signal, and sees whether it adds up."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from fieldlab.model import Batch, Record, RecordKind
-from ingest.forwarder import Counts, backfill_lane
+from ingest.forwarder import Counts, Takes, backfill_lane
 from ingest.journal import Journal
 from ingest.journal import format as fmt
 from ingest.journal.database import restore
@@ -21,7 +21,7 @@ RECEIVED = ("received", "committed", "duplicate", "rejected", "bad", "overflow")
 class StoreAudit(msgspec.Struct, frozen=True, eq=False):
     """What became of the readings for one store, (signals,) each.
 
-    committed = before + stored + dead + dropped + waiting, for each signal.
+    committed = before + stored + dead + dropped + left out + waiting, for each signal.
 
     Attributes:
         name: the store.
@@ -29,6 +29,7 @@ class StoreAudit(msgspec.Struct, frozen=True, eq=False):
         stored: safely kept by it.
         dead: refused by it for good.
         dropped: not given to it, for want of room in the journal.
+        left_out: of signals that it is configured not to take.
         waiting: in the journal, behind its cursors.
     """
 
@@ -37,6 +38,7 @@ class StoreAudit(msgspec.Struct, frozen=True, eq=False):
     stored: Column
     dead: Column
     dropped: Column
+    left_out: Column
     waiting: Column
 
 
@@ -64,36 +66,42 @@ class Audit(msgspec.Struct, frozen=True, eq=False):
             words = f"received {c['received'][signal]} is not committed + duplicate + rejected = {given[signal]}"
             found.setdefault(signal, []).append(words)
         for s in self.stores:
-            became = s.before + s.stored + s.dead + s.dropped + s.waiting
+            became = s.before + s.stored + s.dead + s.dropped + s.left_out + s.waiting
             for signal in np.flatnonzero(c["committed"] != became).tolist():
                 words = (
                     f"{s.name}: committed {c['committed'][signal]} is not stored + dead + dropped + waiting"
+                    f"{' + left out' if s.left_out[signal] else ''}"
                     f"{' + before' if s.before[signal] else ''} = {became[signal]}"
                 )
                 found.setdefault(signal, []).append(words)
         return found
 
 
-def audit(journal: Journal, stores: Sequence[str]) -> Audit:
+def audit(journal: Journal, stores: Sequence[str], takes: Mapping[str, Takes] | None = None) -> Audit:
     """Count from the newest checkpoints on, at one moment of the journal, also while it is being written.
 
     Reads every record behind the slowest cursor: seconds, where a store was away for long.
+
+    Args:
+        journal: whose readings.
+        stores: names of the stores.
+        takes: which signals those take that do not take all.
     """
     with journal.snapshot() as db:
-        return _count(db, len(journal.signals), stores)
+        return _count(db, len(journal.signals), {name: (takes or {}).get(name) for name in stores})
 
 
 class _Lane:
     """One cursor: its counts up to there, and what is behind it."""
 
-    def __init__(self, db: sqlite3.Connection, name: str, kind: RecordKind) -> None:
+    def __init__(self, db: sqlite3.Connection, name: str, kind: RecordKind, takes: Takes | None) -> None:
         query = "SELECT position, keep_from, state FROM consumer WHERE name = ?"
         row = db.execute(query, (name,)).fetchone() or (0, 0, None)
         self.position, self.start = int(row[0]), int(row[1])
         state: bytes | None = row[2]
         self.known = state is not None
         self.kind = kind
-        self.counts = Counts(state)
+        self.counts = Counts(state, takes)
         self.waiting = np.zeros(0, np.int64)
 
     def take(self, position: int, record: Record, batch: Batch) -> None:
@@ -106,11 +114,11 @@ class _Lane:
             self.counts.add([record])
 
 
-def _count(db: sqlite3.Connection, signals: int, stores: Sequence[str]) -> Audit:
+def _count(db: sqlite3.Connection, signals: int, stores: Mapping[str, Takes | None]) -> Audit:
     identity, folded = restore(db)
     lanes = {
-        name: (_Lane(db, name, RecordKind.READINGS), _Lane(db, backfill_lane(name), RecordKind.BACKFILL))
-        for name in stores
+        name: (_Lane(db, name, RecordKind.READINGS, takes), _Lane(db, backfill_lane(name), RecordKind.BACKFILL, takes))
+        for name, takes in stores.items()
     }
     each = [lane for pair in lanes.values() for lane in pair]
     (newest,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'record'").fetchone()
@@ -150,11 +158,11 @@ def _store(name: str, live: _Lane, past: _Lane, committed: Column, signals: int)
     def both(column: str) -> Column:
         return _wide(getattr(live.counts, column), signals) + _wide(getattr(past.counts, column), signals)
 
-    stored, dead, dropped = both("stored"), both("dead"), both("dropped")
+    stored, dead, dropped, left_out = both("stored"), both("dead"), both("dropped"), both("left_out")
     waiting = _wide(live.waiting, signals) + _wide(past.waiting, signals)
     # Until the first checkpoint nothing is trimmed: what is not in the journal was committed before this store.
-    before = both("before") if live.known else committed - stored - dead - dropped - waiting
-    return StoreAudit(name, before, stored, dead, dropped, waiting)
+    before = both("before") if live.known else committed - stored - dead - dropped - left_out - waiting
+    return StoreAudit(name, before, stored, dead, dropped, left_out, waiting)
 
 
 def _sum(one: Column, other: Column) -> Column:

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from fieldlab.model import Record, RecordKind
 from ingest.gaps import Gaps
 from ingest.journal import Chunk, Journal
-from ingest.stores.base import DeadLetter, Store, StoreError, StoreMisconfiguredError
+from ingest.stores.base import Choosy, DeadLetter, Store, StoreError, StoreMisconfiguredError
 
 log = structlog.get_logger()
+
+Takes = Callable[[], NDArray[np.bool_]]
 
 _CHECKPOINT_EVERY = 500  # records between two checkpoints of the counts
 _LAZY_MOVE = 500  # positions without anything for this store before its cursor is moved on disk
@@ -43,18 +45,29 @@ def backfill_lane(store: str) -> str:
     return f"{store}.backfill"
 
 
+def takes_of(store: Store) -> Takes | None:
+    """Which signals a store takes; None for all."""
+    return store.takes if isinstance(store, Choosy) else None
+
+
 class Counts:
     """Readings a signal that the store keeps, that it refused for good, and that were dropped for want of room.
 
-    `before`: those that were committed before there was this store, and that it never saw.
+    `before`: those that were committed before there was this store, and that it never saw. `left_out`: those of signals
+    that it is configured not to take.
+
+    Args:
+        data: what `snapshot` gave.
+        takes: whether the store takes each signal; absent: it takes all.
     """
 
-    def __init__(self, data: bytes | None = None) -> None:
+    def __init__(self, data: bytes | None = None, takes: Takes | None = None) -> None:
         columns = msgspec.msgpack.decode(data) if data else ()
-        columns = (*columns, *(b"" for _ in range(4 - len(columns))))
-        self.stored, self.dead, self.dropped, self.before = (
+        columns = (*columns, *(b"" for _ in range(5 - len(columns))))
+        self.stored, self.dead, self.dropped, self.before, self.left_out = (
             np.frombuffer(column, np.int64).copy() for column in columns
         )
+        self._takes = takes
 
     def add(self, records: Sequence[Record], letters: Sequence[DeadLetter] = ()) -> None:
         """Count what was written, less what was refused."""
@@ -82,18 +95,21 @@ class Counts:
                 counted = np.bincount(record.batch.signal)
                 self._grow(len(counted))
                 column = self.dropped if dropped else self.stored
+                if self._takes is not None:
+                    taken = np.where(self._takes()[: len(counted)], counted, 0)
+                    self.left_out[: len(counted)] += counted - taken
+                    counted = taken
                 column[: len(counted)] += counted
 
     def _grow(self, size: int) -> None:
-        if size > len(self.stored):
-            extra = np.zeros(size - len(self.stored), np.int64)
-            self.stored, self.dead, self.dropped = (
-                np.append(column, extra) for column in (self.stored, self.dead, self.dropped)
-            )
+        self.stored, self.dead, self.dropped, self.left_out = (
+            np.append(column, np.zeros(max(0, size - len(column)), np.int64))
+            for column in (self.stored, self.dead, self.dropped, self.left_out)
+        )
 
     def snapshot(self) -> bytes:
         """The counts as bytes."""
-        columns = (self.stored, self.dead, self.dropped, self.before)
+        columns = (self.stored, self.dead, self.dropped, self.before, self.left_out)
         return msgspec.msgpack.encode([column.tobytes() for column in columns])
 
 
@@ -141,7 +157,8 @@ class Forwarder:
         found = journal.register(self.name, stateful=True)
         self._position = self._saved = found.position
         self._checkpoint = found.keep_from
-        self.counts = Counts(found.state)
+        self._takes = takes_of(store)
+        self.counts = Counts(found.state, self._takes)
         if found.state is None and not backfill:
             self.counts.before = self._unseen()
         self._recount(found.keep_from, found.position)
@@ -280,7 +297,7 @@ class Forwarder:
             try:
                 await self._move(self._position, left, checkpoint=True, work=remove)
             except KeyError:
-                self.counts = Counts(before)
+                self.counts = Counts(before, self._takes)
                 raise
         if self._gaps is not None:
             kept = {signal: (letter.first, count - refused) for signal, count in letter.counts.items()}

@@ -40,8 +40,8 @@ def takes_readings(lane: Forwarder) -> bool:
 class Ledger:
     """Totals since the journal began.
 
-    received = committed + duplicate + rejected; for each store, committed = stored + dead + dropped + waiting, but for
-    what was committed before there was the store (`before`).
+    received = committed + duplicate + rejected; for each store, committed = stored + dead + dropped + left out +
+    waiting, but for what was committed before there was the store (`before`).
 
     Args:
         journal: whose readings.
@@ -79,11 +79,12 @@ class Ledger:
         return {**sums, "lost": sums["overflow"] + sums["dropped"]}
 
     def stores(self) -> list[dict[str, Any]]:
-        """The sums of each store: name, before, stored, dead, dropped, and waiting in the journal for it."""
+        """The sums of each store: name, before, stored, dead, dropped, left out, and waiting in the journal for it."""
         found = []
         for lanes in self._stores:
             sums = {
-                name: sum(int(getattr(lane.counts, name).sum()) for lane in lanes) for name in ("before", *_OF_STORE)
+                name: sum(int(getattr(lane.counts, name).sum()) for lane in lanes)
+                for name in ("before", *_OF_STORE, "left_out")
             }
             waiting = sum(lane.status().lag_readings for lane in lanes)
             found.append({"name": lanes[0].store.name, **sums, "waiting": waiting})

@@ -9,19 +9,27 @@ import numpy as np
 
 from fieldlab.model import Gap, Guarantee, SignalKey
 from ingest.audit import RECEIVED, Audit, StoreAudit, audit
+from ingest.forwarder import Takes
 from ingest.gaps import Folded, Gaps
 from ingest.journal import Journal
 from ingest.ledger import loss
 from ingest.stores.base import StoreError
 
 GAPS = 10_000  # of a report, the newest
-_OF_STORE = ("before", "stored", "dead", "dropped", "waiting")
+_OF_STORE = ("before", "stored", "dead", "dropped", "left_out", "waiting")
 
 Count = Callable[[int, int], Mapping[SignalKey, int]]
 
 
 def report(
-    journal: Journal, gaps: Gaps, stores: Sequence[str], agent: str, *, since: int = 0, count: Count | None = None
+    journal: Journal,
+    gaps: Gaps,
+    stores: Sequence[str],
+    agent: str,
+    *,
+    since: int = 0,
+    count: Count | None = None,
+    takes: Mapping[str, Takes] | None = None,
 ) -> dict[str, Any]:
     """Everything about what came and what did not. Counts are since the journal began.
 
@@ -32,8 +40,9 @@ def report(
         agent: the agent's name.
         since: ns; gaps that ended before are left out, but for their number.
         count: what the first store answers for an interval; it may have more (of another journal) or less (retention).
+        takes: which signals those stores take that do not take all.
     """
-    counted = audit(journal, stores)
+    counted = audit(journal, stores, takes)
     signals = _signals(journal, counted, gaps, _count(count, since))
     found = gaps.since(since)
     faults = [f"{journal.signals[signal].path}: {words}" for signal, each in counted.broken().items() for words in each]

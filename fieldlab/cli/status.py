@@ -46,7 +46,8 @@ def _print(status: dict[str, Any]) -> None:
         _line(f"consumer {consumer['name']}: {lag}", consumer["error"])
     _line("ledger: " + ", ".join(f"{name} {count}" for name, count in status["ledger"].items() if name != "lost"))
     for store in status["ledger_stores"]:
-        became = ", ".join(f"{name} {store[name]}" for name in ("stored", "dead", "dropped", "waiting"))
+        names = ("stored", "dead", "dropped", *(("left_out",) if store["left_out"] else ()), "waiting")
+        became = ", ".join(f"{name.replace('_', ' ')} {store[name]}" for name in names)
         _line(f"store {store['name']}: {became}")
     for losses in status["ledger_losses"]:
         number = losses["signals"]

@@ -7,7 +7,7 @@ StoreError
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -102,6 +102,15 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Release connections and files."""
+        ...
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """A store that takes the readings of some signals only; the ledger counts the others as left out."""
+
+    def takes(self) -> NDArray[np.bool_]:
+        """Whether it takes each signal of the table, (signals,); safe to call from any thread."""
         ...
 
 

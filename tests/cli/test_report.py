@@ -72,7 +72,9 @@ def test_json_has_everything(files: Path, capsys: pytest.CaptureFixture[str]) ->
     found: dict[str, Any] = json.loads(out)
     assert (code, found["holds"], found["faults"]) == (0, True, [])
     assert found["totals"]["received"] == found["totals"]["committed"] == 20
-    assert found["stores"] == [{"name": "embedded", "before": 0, "stored": 0, "dead": 0, "dropped": 0, "waiting": 20}]
+    assert found["stores"] == [
+        {"name": "embedded", "before": 0, "stored": 0, "dead": 0, "dropped": 0, "left_out": 0, "waiting": 20}
+    ]
     by_path = {row["path"]: row for row in found["signals"]}
     load, temp = by_path[f"{PLACE}/cnc-07/load"], by_path[f"{PLACE}/cnc-07/temp"]
     assert (load["overflow"], load["lost"], load["loss"]) == (1, 1, "1 known lost, 1 gap not closed")

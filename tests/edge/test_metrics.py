@@ -6,7 +6,9 @@ from edge.metrics import render
 
 STATUS = {
     "ledger": {"received": 5, "lost": 0},
-    "ledger_stores": [{"name": "influxdb", "before": 0, "stored": 3, "dead": 1, "dropped": 0, "waiting": 1}],
+    "ledger_stores": [
+        {"name": "influxdb", "before": 0, "stored": 3, "dead": 1, "dropped": 0, "left_out": 0, "waiting": 1}
+    ],
     "ledger_losses": [{"guarantee": "from-receipt", "signals": 2, "lost": 4, "gaps_not_closed": 1, "loss": ""}],
     "gaps": {"by_cause": {"source_down": {"open": 1, "closed": 3}}, "newest": []},
     "journal": {

@@ -50,7 +50,8 @@ def page(data: dict[str, Any]) -> Page:
 
 def _store_line(store: dict[str, Any], committed: int) -> str:
     before = [("before it was there", store["before"])] if store["before"] else []
-    return f"{store['name']}: committed {committed} = {counted([*((n, store[n]) for n in _BECAME), *before])}"
+    left = [("left out", store["left_out"])] if store["left_out"] else []
+    return f"{store['name']}: committed {committed} = {counted([*((n, store[n]) for n in _BECAME), *left, *before])}"
 
 
 def _signals(data: dict[str, Any]) -> Table:

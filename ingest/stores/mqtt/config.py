@@ -6,12 +6,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from fieldlab.config import Duration
+from fieldlab.config import Duration, Size
 from fieldlab.errors import ConfigError
+
+_SMALLEST_PACKET = 4_096  # bytes: room for the longest topic
+_LARGEST_PACKET = 2**28
 
 
 class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Which broker is told.
+    """Which broker is told, and what.
 
     Attributes:
         kind: `mqtt`.
@@ -24,7 +27,11 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
         key_file: its key.
         protocol: `5`, or `3.1.1` for brokers that know no better.
         client_id: absent: the names of the agent and of the store.
-        prefix: the first level of every topic.
+        prefix: the root of every topic, one level or several.
+        readings: whether readings are published, too.
+        signals: globs over machine/signal: whose readings.
+        in_flight: messages that the broker has not acknowledged yet, at most.
+        max_packet: bytes of a message, at most; the broker may allow less. A reading that needs more is refused.
         timeout: the longest wait for a connection or an acknowledgement.
         when_full: what the journal does when it is full and this store is behind.
     """
@@ -40,6 +47,10 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
     protocol: Literal["5", "3.1.1"] = "5"
     client_id: str = ""
     prefix: str = "fieldlab"
+    readings: bool = False
+    signals: tuple[str, ...] = ("*",)
+    in_flight: int = 200
+    max_packet: Size = Size(256_000)
     timeout: Duration = Duration(10)
     when_full: Literal["hold", "drop-oldest"] = "hold"
 
@@ -63,13 +74,24 @@ def broker(config: MqttConfig) -> tuple[str, int, bool]:
         raise ConfigError("password_file needs username", key="username")
     if bool(config.cert_file) != bool(config.key_file):
         raise ConfigError("cert_file and key_file belong together", key="cert_file")
-    if not config.prefix or config.prefix.startswith("$") or {"+", "#", "/"} & set(config.prefix):
-        raise ConfigError("must be one level of a topic, without + # and a $ at its start", key="prefix")
-    if config.timeout <= 0:
-        raise ConfigError("must be longer than nothing", key="timeout")
+    _validate_what(config)
     for key in ("ca_file", "cert_file", "key_file"):
         file: Path | None = getattr(config, key)
         if file is not None and not file.is_file():
             raise ConfigError("there is no such file", file=file, key=key)
     secure = url.scheme == "mqtts"
     return url.hostname, port or (8883 if secure else 1883), secure
+
+
+def _validate_what(config: MqttConfig) -> None:
+    levels = config.prefix.split("/")
+    if not all(levels) or not config.prefix.isprintable() or config.prefix[0] == "$" or {"+", "#"} & set(config.prefix):
+        raise ConfigError("must be levels of a topic, such as acme/uns, without + # and a $ at its start", key="prefix")
+    if not all(config.signals):
+        raise ConfigError('an empty glob matches nothing; write machine/signal, such as "cnc-*/*"', key="signals")
+    if not 1 <= config.in_flight <= 65535:
+        raise ConfigError("must be 1 to 65535", key="in_flight")
+    if not _SMALLEST_PACKET <= config.max_packet <= _LARGEST_PACKET:
+        raise ConfigError("must be 4096B to 256MiB", key="max_packet")
+    if config.timeout <= 0:
+        raise ConfigError("must be longer than nothing", key="timeout")

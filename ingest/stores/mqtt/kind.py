@@ -19,18 +19,18 @@ class MqttKind:
         self,
         config: MqttConfig,
         context: StoreContext,
-        signals: SignalTable,  # noqa: ARG002  # it tells no readings
+        signals: SignalTable,
     ) -> tuple[Store, Reader | None]:
         """See `StoreKind`. It cannot be queried."""
         broker(config)
         if config.password_file:
             read_secret(config.password_file)
-        return MqttStore(context.name, config.client_id or f"{context.agent}-{context.name}", config), None
+        return MqttStore(context.name, config.client_id or f"{context.agent}-{context.name}", config, signals), None
 
     def check(self, config: MqttConfig, context: StoreContext) -> list[StoreCheck]:
         """See `StoreKind`. Connects with a client id of its own, and publishes nothing."""
         try:
-            store = MqttStore(context.name, f"check-{uuid.uuid4().hex[:12]}", config)
+            store = MqttStore(context.name, f"check-{uuid.uuid4().hex[:12]}", config, SignalTable())
             try:
                 store.connect()
             finally:

@@ -10,7 +10,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from fieldlab.config import Duration
+from fieldlab.config import Duration, Size
 from fieldlab.errors import ConfigError
 from fieldlab.model import Finding, MachineState, PartEvent, Place, Record, RecordKind, SignalTable, Verdict
 from ingest.stores import load_kind
@@ -165,7 +165,7 @@ def test_a_wrong_password_names_the_file_to_look_at(
         store.write(findings(range(1)))
 
 
-def test_a_topic_that_may_not_be_written_is_refused(mosquitto: Callable[..., Any], tmp_path: Path) -> None:
+def test_what_may_not_be_written_goes_to_the_dead_letter(mosquitto: Callable[..., Any], tmp_path: Path) -> None:
     acl = tmp_path / "acl"
     acl.write_text("user fieldlab\ntopic read #\n")
     acl.chmod(0o600)
@@ -173,8 +173,12 @@ def test_a_topic_that_may_not_be_written_is_refused(mosquitto: Callable[..., Any
     config = MqttConfig(url=broker.url, username=broker.user, password_file=broker.password_file)
     context = StoreContext(name="uns", agent="line-3", data=tmp_path)
     store, _ = load_kind("mqtt").create(config, context, SignalTable())
-    with pytest.raises(StoreMisconfiguredError, match="Not authorized"):
-        store.write(findings(range(1)))
+    (letter,) = store.write(findings(range(2)))
+    assert (letter.machine, letter.signal, letter.readings, letter.counts) == (CNC.path, "_finding", 2, {})
+    assert (letter.reason, letter.first, letter.last) == ("Not authorized", 0, 1)
+    acl.write_text("user fieldlab\ntopic readwrite #\n")
+    broker.restart()
+    assert store.resend(letter) == []  # type: ignore[attr-defined]  # every store with dead letters has it
     store.close()
 
 
@@ -193,6 +197,10 @@ def test_check_connects_or_says_why_not(broker: Any, tmp_path: Path) -> None:
         ({"url": "mqtt://u:p@x"}, "url"),
         ({"url": "mqtt://x:99999"}, "url"),
         ({"url": "mqtt://x", "prefix": "a/#"}, "prefix"),
+        ({"url": "mqtt://x", "prefix": "a//b"}, "prefix"),
+        ({"url": "mqtt://x", "signals": ("",)}, "signals"),
+        ({"url": "mqtt://x", "in_flight": 0}, "in_flight"),
+        ({"url": "mqtt://x", "max_packet": Size(10)}, "max_packet"),
         ({"url": "mqtt://x", "password_file": Path("p")}, "username"),
         ({"url": "mqtts://x", "cert_file": Path("p")}, "cert_file"),
         ({"url": "mqtts://x", "ca_file": Path("/nowhere")}, "ca_file"),
