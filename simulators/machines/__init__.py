@@ -5,6 +5,7 @@ from simulators.machines.autoclave import Autoclave
 from simulators.machines.base import Machine
 from simulators.machines.cnc_mill import CncMill
 from simulators.machines.composite_welder import CompositeWelder
+from simulators.machines.fdm_printer import FdmPrinter
 from simulators.machines.field_station import FieldStation
 from simulators.machines.filling_cell import FillingCell
 from simulators.machines.greenhouse import Greenhouse
@@ -22,6 +23,7 @@ _KINDS: tuple[type[Machine], ...] = (
     CncMill,
     Robot,
     Printer,
+    FdmPrinter,
     LaserCutter,
     PressBrake,
     PressFit,

@@ -13,6 +13,10 @@ Model, with its sources:
 Fault `gripper_slip`: the part slides in the fingers by `severity` * (0.05 mm + |N(0, 0.02 mm)|) and the robot grips
 again, which costs `severity` * 6 % of the moving time. No joint feels it. At severity 1 more than half of the parts are
 out of specification.
+
+Fault `joint_wear`: the bearing of joint 3 rubs and has play: `severity` * 0.06 A a part more current in that joint, the
+copper loss of that as heat, and `severity` * 0.009 mm a part of position error. The other joints and the time do not
+show it.
 """
 
 import math
@@ -30,6 +34,7 @@ SLIP, SLIP_SPREAD = 0.05, 0.02  # mm, at severity 1
 REGRIP = 0.06  # share of the cycle time, at severity 1
 HOLDING = np.array([1.1, 3.0, 2.2, 0.7, 0.6, 0.3])  # A, friction and gravity
 MOVING = np.array([2.8, 2.4, 1.9, 0.9, 0.8, 0.5])  # A, accelerating
+RUBBING, PLAY = 0.06, 0.009  # A and mm a part, at severity 1
 THERMAL_CYCLES = 40.0  # time constant
 AMBIENT = 24.0  # °C
 KELVIN_PER_AMPERE2 = 1.1  # steady rise by the copper loss
@@ -92,12 +97,15 @@ class Robot(Machine):
             about="placed part along the approach axis, measured once a part",
         ),
     )
-    FAULTS = {"gripper_slip": ("position_error", "cycle_time")}  # noqa: RUF012  declared ClassVar in Machine
+    FAULTS = {  # noqa: RUF012  declared ClassVar in Machine
+        "gripper_slip": ("position_error", "cycle_time"),
+        "joint_wear": ("joint_current_3", "joint_temperature_3", "position_error"),
+    }
     _temperature = AMBIENT + KELVIN_PER_AMPERE2 * (HOLDING + 0.5 * MOVING) ** 2
 
     def _cycle(self, n: int, active: Mapping[str, Active]) -> Cycle:  # noqa: ARG002  every part is made alike
         ticks, rng = self.ticks, self.rng
-        slip = active.get("gripper_slip")
+        slip, wear = active.get("gripper_slip"), active.get("joint_wear")
         slid = 0.0
         if slip:
             slid = slip.severity * (SLIP + abs(float(self.fault_rng.normal(0.0, SLIP_SPREAD))))
@@ -123,6 +131,11 @@ class Robot(Machine):
             last[j] = lagged[-1]
             samples[f"joint_temperature_{j + 1}"] = lagged + sensor[j]
         self._temperature = last
+        if wear:
+            rub = RUBBING * wear.severity * (wear.age + 1)
+            samples["joint_temperature_3"] += KELVIN_PER_AMPERE2 * (2.0 * current[2].mean() + rub) * rub
+            samples["joint_current_3"] = current[2] + rub
+            slid += PLAY * wear.severity * (wear.age + 1)
 
         true = float(rng.normal(0.0, SPREAD)) + slid
         measured = true + float(rng.normal(0.0, GAUGE))
