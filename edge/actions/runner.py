@@ -182,7 +182,7 @@ class Actions:
     def _triggers(self, record: Record) -> Iterator[tuple[BoundAction, Trigger]]:
         for row in record.rows:
             for action in self._actions:
-                if isinstance(row, Finding | Verdict) and (found := _trigger(action.config, row)) is not None:
+                if isinstance(row, Finding | Verdict) and (found := _trigger(action.config, row, record)) is not None:
                     yield action, found
 
     def _decide(self, action: BoundAction, trigger: Trigger, record: Record) -> "_Intent | ActionRow":
@@ -256,8 +256,8 @@ class Actions:
         )
 
 
-def _trigger(action: ActionConfig, row: Finding | Verdict) -> Trigger | None:
-    """What `row` means to an action; None if nothing."""
+def _trigger(action: ActionConfig, row: Finding | Verdict, record: Record) -> Trigger | None:
+    """What `row` of a record means to an action; None if nothing."""
     if isinstance(row, Finding):
         fits = action.on == "finding" and action.wants(row.state, row.severity)
         if not fits or not action.fits_finding(row.place.machine, row.signal, row.chart, row.rule):
@@ -275,7 +275,8 @@ def _trigger(action: ActionConfig, row: Finding | Verdict) -> Trigger | None:
     if action.on != "verdict" or row.verdict != action.verdict or not action.fits_machine(row.place.machine):
         return None
     words = {"part": row.id, "machine": row.place.machine, "verdict": row.verdict}
-    return Trigger(row.place, row.time, row.id, _key(action.name, row.place, row.id, row.verdict), words)
+    since = row.time if row.revision == 1 else record.time  # a revision keeps the time of the part's end, hours ago
+    return Trigger(row.place, since, row.id, _key(action.name, row.place, row.id, row.verdict), words)
 
 
 def _key(*words: object) -> str:

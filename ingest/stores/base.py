@@ -165,6 +165,18 @@ class Reader(Protocol):
         """What happened to a part, oldest first."""
         ...
 
+    def part_verdicts(self, part: str, *, limit: int = 1_000) -> list[Verdict]:
+        """Every revision of every verdict on a part, on whatever machine, oldest first."""
+        ...
+
+    def consumers(self, other: str, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[PartEvent]:
+        """The newest `limit` consume events of a child part, lot, tool or whatever rode along, oldest first."""
+        ...
+
+    def finding(self, finding_id: str) -> list[Finding]:
+        """Every revision of a finding, oldest first."""
+        ...
+
     def machine_states(self) -> list[MachineState]:
         """The newest state of each machine."""
         ...

@@ -68,7 +68,9 @@ class EmbeddedReader:
 
     def latest(self, start: int) -> dict[SignalKey, Series]:
         """See `Reader`."""
-        newest = f"SELECT * FROM reading WHERE time >= ? QUALIFY {_NEWEST.format('series')}"
+        # A window over all readings would hold them in memory; this holds one a series, in a fortieth of the time.
+        row = "{'time': time, 'value': value, 'status': status, 'text': text}"
+        newest = f"SELECT series, unnest(arg_max({row}, time)) FROM reading WHERE time >= ? GROUP BY series"
         asked = f"SELECT s.*, r.time, r.value, r.status, r.text FROM ({newest}) r JOIN series s ON s.id = r.series"
         return {rows.key_of(row): rows.series_of(row) for row in self._rows(asked, start)}
 
@@ -102,6 +104,23 @@ class EmbeddedReader:
         """See `Reader`."""
         asked = "SELECT * FROM part_event WHERE id = ? ORDER BY time LIMIT ?"
         return [rows.part_event_of(row) for row in self._rows(asked, part, limit)]
+
+    def part_verdicts(self, part: str, *, limit: int = 1_000) -> list[Verdict]:
+        """See `Reader`."""
+        asked = "SELECT * FROM part WHERE id = ? ORDER BY time, revision LIMIT ?"
+        return [rows.verdict_of(row) for row in self._rows(asked, part, limit)]
+
+    def consumers(self, other: str, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[PartEvent]:
+        """See `Reader`."""
+        where = "event = 'consume' AND other = ? AND time >= ? AND time < ?"
+        asked = f"SELECT * FROM part_event WHERE {where} ORDER BY time DESC, {_PLACE} LIMIT ?"
+        found = [rows.part_event_of(row) for row in self._rows(asked, other, start, end, limit)]
+        return sorted(found, key=lambda e: (e.time, e.place))
+
+    def finding(self, finding_id: str) -> list[Finding]:
+        """See `Reader`."""
+        found = self._rows("SELECT * FROM finding WHERE id = ? ORDER BY revision", finding_id)
+        return [rows.finding_of(row) for row in found]
 
     def machine_states(self) -> list[MachineState]:
         """See `Reader`."""

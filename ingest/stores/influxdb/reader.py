@@ -38,6 +38,15 @@ _EVENT = (
     *("source", "kind", "id", "condition", "severity", "message", "active", "acknowledged", "retain", "detail"),
     *_PLACE,
 )
+_FINDING = (
+    *("id", "revision", "state", "severity", "statistic", "limit", "limits_version", "part", "detail"),
+    *(*_SIGNAL, "chart", "rule"),
+)
+_VERDICT = (
+    *("id", "revision", "verdict", "score", "reasons", "start", "features", "genealogy", "limits_versions"),
+    *_PLACE,
+)
+_PART_EVENT = ("id", "other", "value", "text", *_PLACE, "event")
 
 
 class InfluxReader:
@@ -98,10 +107,9 @@ class InfluxReader:
 
     def findings(self, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[Finding]:
         """See `Reader`."""
-        fields = ("id", "revision", "state", "severity", "statistic", "limit", "limits_version", "part", "detail")
         found: list[Finding] = []
         seen: set[str] = set()
-        for row in self._pages("finding", (*fields, *_SIGNAL, "chart", "rule"), start, end):
+        for row in self._pages("finding", _FINDING, start, end):
             finding = rows.finding_of(row)
             if finding.id not in seen and len(seen) >= limit:
                 break
@@ -111,10 +119,9 @@ class InfluxReader:
 
     def verdicts(self, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[Verdict]:
         """See `Reader`."""
-        fields = ("id", "revision", "verdict", "score", "reasons", "start", "features", "genealogy", "limits_versions")
         found: list[Verdict] = []
         seen: set[tuple[Place, str]] = set()
-        for row in self._pages("part", (*fields, *_PLACE), start, end):
+        for row in self._pages("part", _VERDICT, start, end):
             verdict = rows.verdict_of(row)
             if (verdict.place, verdict.id) not in seen and len(seen) >= limit:
                 break
@@ -124,10 +131,28 @@ class InfluxReader:
 
     def part_events(self, part: str, *, limit: int = 1_000) -> list[PartEvent]:
         """See `Reader`."""
-        columns = ("id", "other", "value", "text", *_PLACE, "event")
         where = f'"id" = {_literal(said_as_text(part))}'
-        asked = f'SELECT {_names(columns)} FROM "part_event" WHERE {where} ORDER BY time ASC LIMIT {limit}'
+        asked = f'SELECT {_names(_PART_EVENT)} FROM "part_event" WHERE {where} ORDER BY time ASC LIMIT {limit}'
         return [rows.part_event_of(row) for row in self._query(asked)]
+
+    def part_verdicts(self, part: str, *, limit: int = 1_000) -> list[Verdict]:
+        """See `Reader`."""
+        where = f'"id" = {_literal(said_as_text(part))}'
+        asked = f'SELECT {_names(_VERDICT)} FROM "part" WHERE {where} ORDER BY time ASC LIMIT {limit}'
+        return sorted((rows.verdict_of(row) for row in self._query(asked)), key=lambda v: (v.time, v.revision))
+
+    def consumers(self, other: str, start: int = 0, end: int = 2**63 - 1, *, limit: int = 1_000) -> list[PartEvent]:
+        """See `Reader`."""
+        said = f'"other" = {_literal(said_as_text(other))} AND {_equals("event", "consume")}'
+        where = f"{said} AND {_between(start, end)}"
+        asked = f'SELECT {_names(_PART_EVENT)} FROM "part_event" WHERE {where} ORDER BY time DESC LIMIT {limit}'
+        return sorted((rows.part_event_of(row) for row in self._query(asked)), key=lambda e: (e.time, e.place))
+
+    def finding(self, finding_id: str) -> list[Finding]:
+        """See `Reader`."""
+        where = f'"id" = {_literal(said_as_text(finding_id))}'
+        asked = f'SELECT {_names(_FINDING)} FROM "finding" WHERE {where} ORDER BY time ASC'
+        return sorted((rows.finding_of(row) for row in self._query(asked)), key=lambda f: f.revision)
 
     def machine_states(self) -> list[MachineState]:
         """See `Reader`."""

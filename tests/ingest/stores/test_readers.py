@@ -215,6 +215,15 @@ def check_everything(reader: Reader) -> None:
     ]
     assert [e.event for e in reader.part_events("o'p\\2\n")] == ["end"]
     assert [e.event for e in reader.part_events("p1", limit=1)] == ["start"]
+    assert [(v.id, v.revision, v.verdict) for v in reader.part_verdicts("p1")] == [
+        ("p1", 1, "pass"), ("p1", 2, "suspect"),
+    ]  # fmt: skip
+    assert reader.part_verdicts("p2") == verdicts[:1]
+    assert [(e.event, e.id, e.text) for e in reader.consumers("lot")] == [("consume", "p1", TEXT)]
+    assert reader.consumers("diameter") == [], "other events than consume are not asked for"
+    assert reader.consumers("lot", T0 + 4) == reader.consumers("lot", 0, T0 + 3) == []
+    assert [f.revision for f in reader.finding("f1")] == sorted(f.revision for f in reader.finding("f1"))
+    assert reader.finding("f1")[0] == finding(1)
     assert reader.machine_states() == [
         MachineState(time=T0, place=ODD, state=TEXT),
         MachineState(time=T0 + 1, place=CNC, state="running"),
