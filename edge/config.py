@@ -9,6 +9,7 @@ import msgspec
 from analytics.config import AnalyticsConfig, ChartConfig, PartConfig, validate
 from edge.actions.config import BoundAction
 from edge.actions.wiring import bind_actions
+from edge.loops import refuse_loops
 from edge.sources import known_kinds as known_sources
 from edge.sources import load_kind as load_source
 from edge.sources.base import SourceContext
@@ -196,6 +197,7 @@ def load(path: Path, *, agent: str = "") -> AgentConfig:
     for key, message in validate(config.analytics()):
         raise document.error(message, key)
     _refuse_worker_with_judgement(document, config)
+    refuse_loops(document, section.name, config.stores, config.sources)
     return config
 
 

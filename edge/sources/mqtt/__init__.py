@@ -4,8 +4,10 @@ import msgspec
 
 from edge.sources.base import CheckLine, Sink, Source, SourceContext, SourceKind
 from edge.sources.mqtt.check import check
-from edge.sources.mqtt.config import MqttConfig
+from edge.sources.mqtt.config import MqttConfig, filters_of, parse_url
 from edge.sources.mqtt.source import MqttSource
+from edge.sources.mqtt.topics import plain_filter
+from fieldlab.errors import ConfigError
 
 
 class MqttKind:
@@ -24,6 +26,14 @@ class MqttKind:
     async def check(self, config: MqttConfig, context: SourceContext) -> list[CheckLine]:
         """Try the broker and its topics with a session of its own."""
         return await check(config, context)
+
+    def subscribed(self, config: MqttConfig) -> tuple[tuple[str, int], tuple[str, ...]] | None:
+        """See `edge.loops`."""
+        try:
+            broker = parse_url(config.url)
+            return (broker.host, broker.port), tuple(map(plain_filter, filters_of(config)))
+        except (ConfigError, KeyError, ValueError):  # `create` says what is wrong
+            return None
 
 
 KIND: SourceKind = MqttKind()

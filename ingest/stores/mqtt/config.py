@@ -11,6 +11,7 @@ from fieldlab.errors import ConfigError
 
 _SMALLEST_PACKET = 4_096  # bytes: room for the longest topic
 _LARGEST_PACKET = 2**28
+_ANY = "+"
 
 
 class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,3 +96,13 @@ def _validate_what(config: MqttConfig) -> None:
         raise ConfigError("must be 4096B to 256MiB", key="max_packet")
     if config.timeout <= 0:
         raise ConfigError("must be longer than nothing", key="timeout")
+
+
+def published(config: MqttConfig, agent: str) -> tuple[str, ...]:  # noqa: ARG001  # an edge node has its name
+    """The topics of the readings, as MQTT filters."""
+    found = []
+    for glob in config.signals:
+        machine, _, signal = glob.partition("/")
+        levels = [_ANY if not name or set(name) & set("*?[") else name for name in (machine, signal)]
+        found.append("/".join([config.prefix, _ANY, _ANY, _ANY, *levels]))
+    return tuple(dict.fromkeys(found))

@@ -6,7 +6,7 @@ from fieldlab.errors import ConfigError
 from fieldlab.model import SignalTable
 from fieldlab.secrets import read_secret
 from ingest.stores.base import Reader, Store, StoreCheck, StoreContext, StoreError
-from ingest.stores.mqtt.config import MqttConfig, broker
+from ingest.stores.mqtt.config import MqttConfig, broker, published
 from ingest.stores.mqtt.store import MqttStore
 
 
@@ -38,6 +38,14 @@ class MqttKind:
         except (ConfigError, StoreError) as e:
             return [StoreCheck(level="fail", text=str(e))]
         return [StoreCheck(level="ok", text=f"{config.url} lets {config.username or 'anybody'} in")]
+
+    def published(self, config: MqttConfig, agent: str) -> tuple[tuple[str, int], tuple[str, ...]] | None:
+        """Broker and topics of the readings, for who must not read them; None if it publishes none."""
+        try:
+            host, port, _ = broker(config)
+        except ConfigError:  # `create` says what is wrong
+            return None
+        return ((host, port), published(config, agent)) if config.readings else None
 
 
 KIND = MqttKind()
