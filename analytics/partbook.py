@@ -42,7 +42,7 @@ class Fact(msgspec.Struct, frozen=True):
         text: what it said.
         value: a measurement's number.
         beyond: how far that is beyond its specification limit, negative inside; see `analytics.verdicts`.
-        words: that in words, if it is beyond.
+        words: that in words, if it is beyond, or within a limit's guard band.
         of: machines, as a glob, that may have made the part; empty for any.
     """
 
@@ -56,6 +56,11 @@ class Fact(msgspec.Struct, frozen=True):
     beyond: float = -1.0
     words: str = ""
     of: str = ""
+
+    @property
+    def in_order(self) -> bool:
+        """Whether what was measured is surely inside its limits."""
+        return self.beyond <= 0 and not self.words
 
 
 class Life(msgspec.Struct):
@@ -76,12 +81,12 @@ class Life(msgspec.Struct):
         name, machine = fact.signal, fact.place.rsplit("/", 1)[-1]
         if fact.event == "measure":
             self.measured[f"{machine}/{name}"] = fact
-            if fact.beyond <= 0:
+            if fact.in_order:
                 self._in_order(name)
         elif fact.event == "inspect":
             said = fact.text.strip().casefold()
             if said in OK:
-                self.doubts = []
+                self._settle()
                 self.nok.pop(f"{machine}/{name}", None)
                 self._in_order(name)
             elif said in NOK:
@@ -94,9 +99,15 @@ class Life(msgspec.Struct):
         elif fact.event == "hold":
             self.held = f"held at {machine}: {fact.text}"
         elif fact.event == "release":
-            good = {f.signal for f in self.measured.values() if f.beyond <= 0}
-            self.held, self.doubts = "", []
+            good = {f.signal for f in self.measured.values() if f.in_order}
+            self.held = ""
+            self._settle()
             self.against = [a for a in self.against if a.signal not in good]
+
+    def _settle(self) -> None:
+        """A person decided: doubts end, those of a measurement within its guard band too."""
+        self.doubts = []
+        self.measured = {key: f for key, f in self.measured.items() if f.in_order or f.beyond > 0}
 
     def note(self, name: str, text: str) -> None:
         """Let something ride along with the verdict, behind what does."""
@@ -106,7 +117,7 @@ class Life(msgspec.Struct):
 
     def opinion(self) -> Opinion:
         """What follows from all that is known."""
-        good = {f.signal: key for key, f in sorted(self.measured.items()) if f.beyond <= 0}
+        good = {f.signal: key for key, f in sorted(self.measured.items()) if f.in_order}
         doubts = [self.held] if self.held else []
         if self.wanted:
             what = "anything" if self.wanted == [_ANY] else ", ".join(self.wanted)
@@ -115,6 +126,9 @@ class Life(msgspec.Struct):
             f"{a.words}, but in order at {good[a.signal]}: release it when you know which is right"
             for a in self.against
             if a.signal in good
+        ]
+        doubts += [
+            f"{f.words} at {key.split('/', 1)[0]}" for key, f in self.measured.items() if f.words and f.beyond <= 0
         ]
         closeness = max([self.closeness, *(min(f.beyond + 1.0, 1.0) for f in self.measured.values())])
         return weigh(self._out(), doubts + self.doubts, closeness)
@@ -130,7 +144,7 @@ class Life(msgspec.Struct):
         return self.verdict
 
     def _out(self) -> list[Against]:
-        good = {f.signal for f in self.measured.values() if f.beyond <= 0}
+        good = {f.signal for f in self.measured.values() if f.in_order}
         measured = [
             Against(f.signal, f.beyond, f"{f.words} at {key.split('/', 1)[0]}")
             for key, f in self.measured.items()

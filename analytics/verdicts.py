@@ -3,7 +3,8 @@
 Fail: a characteristic with specification limits is outside them. It is the charted feature, where a chart with one
 value a part names the signal (mean, last, min or max); else any Good reading counts. Suspect: a chart alarmed on this
 part's own value, an alarm was open on the machine while the part was made, a charted characteristic was missing, Bad or
-Uncertain, or the part's start was not seen. Else pass.
+Uncertain, or the part's start was not seen. Else pass. Where the uncertainty of measurement is known, limits have a
+guard band (`analytics.guardband`): within it nothing is proven, and the part is suspect.
 
 The score ranks parts: 1 for fail, 0.5 to 0.9 for suspect (0.1 more a reason), and for pass 0.4 times how far the worst
 characteristic is from the middle of its specification to the limit.
@@ -11,6 +12,7 @@ characteristic is from the middle of its specification to the limit.
 
 import msgspec
 
+from analytics.guardband import zone
 from fieldlab.model import SignalInfo, VerdictKind
 
 
@@ -70,18 +72,21 @@ def judge(characteristics: list[Characteristic], alarms: list[str], *, complete:
     """
     out: list[Against] = []
     missing: list[str] = []
+    unproven: list[str] = []
     closeness = 0.0
     for c in characteristics:
         for name, value in c.values.items():
             beyond, words = against_limits(c.info, name, value)
             closeness = max(closeness, min(beyond + 1.0, 1.0))
-            if words:
+            if words and beyond > 0:
                 out.append(Against(c.info.key.name, beyond, words))
+            elif words:
+                unproven.append(words)
         if c.charted and c.good == 0:
             missing.append(f"no Good reading of {c.info.key.name}")
         elif c.charted and c.other:
             missing.append(f"{c.other} of {c.good + c.other} readings of {c.info.key.name} are Bad or Uncertain")
-    doubts = alarms + missing
+    doubts = unproven + alarms + missing
     if not complete:
         doubts.append("incomplete: its start was not seen")
     return weigh(out, doubts, closeness)
@@ -100,7 +105,10 @@ def weigh(against: list[Against], doubts: list[str], closeness: float) -> Opinio
 
 
 def against_limits(info: SignalInfo, name: str, value: float) -> tuple[float, str]:
-    """How far beyond the nearer limit (negative inside; in half widths if there are two), and words if beyond."""
+    """How far beyond the nearer limit (negative inside; in half widths if there are two), and words if beyond.
+
+    Words with at most 0 beyond say that the value is within a limit's guard band.
+    """
     lsl, usl, unit = info.lsl, info.usl, f" {info.unit}".rstrip()
     middle_to_limit = (usl - lsl) / 2 if lsl is not None and usl is not None and usl > lsl else 0.0
     beyond, side, limit = -1.0, "", 0.0
@@ -108,6 +116,14 @@ def against_limits(info: SignalInfo, name: str, value: float) -> tuple[float, st
         beyond, side, limit = over, "below LSL", lsl
     elif usl is not None and (over := value - usl) > 0:
         beyond, side, limit = over, "above USL", usl
+    if info.uncertainty and zone(value, lsl, usl, info.uncertainty) == "uncertain":
+        lower = usl is None or (lsl is not None and abs(value - lsl) < abs(value - usl))
+        near, nearest = ("LSL", lsl) if lower else ("USL", usl)
+        words = (
+            f"{name} of {info.key.name} {value:.6g}{unit} is within the guard band of {near} {nearest:.6g}{unit}: "
+            f"nothing is proven at an uncertainty of {info.uncertainty:.3g}{unit}"
+        )
+        return 0.0, words
     if side:
         words = f"{name} of {info.key.name} {value:.6g}{unit} is {side} {limit:.6g}{unit} by {beyond:.3g}{unit}"
         return (beyond / middle_to_limit if middle_to_limit else beyond), words

@@ -124,7 +124,7 @@ class Catalog:
 
 
 def _overrule(info: SignalInfo, rule: SignalRule, scale: float, offset: float) -> tuple[SignalInfo, float, float]:
-    known = {name: getattr(rule, name) for name in ("unit", "kind", "lsl", "usl", "target")}
+    known = {name: getattr(rule, name) for name in ("unit", "kind", "lsl", "usl", "target", "uncertainty")}
     changes = {name: value for name, value in known.items() if value is not None}
     if rule.map:
         changes |= {"states": rule.map, "kind": rule.kind or "state"}

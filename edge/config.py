@@ -77,6 +77,7 @@ class SignalRule(msgspec.Struct, frozen=True, kw_only=True):
         lsl: lower specification limit, in `unit`.
         usl: upper specification limit, in `unit`.
         target: nominal value, in `unit`.
+        uncertainty: expanded uncertainty (k = 2) of a measured value, in `unit`: verdicts then keep a guard band.
     """
 
     match: str
@@ -88,6 +89,7 @@ class SignalRule(msgspec.Struct, frozen=True, kw_only=True):
     lsl: float | None = None
     usl: float | None = None
     target: float | None = None
+    uncertainty: float | None = None
 
 
 class Configured(msgspec.Struct, frozen=True, kw_only=True):

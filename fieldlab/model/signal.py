@@ -22,6 +22,7 @@ class SignalInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         lsl: lower specification limit, in `unit`.
         usl: upper specification limit, in `unit`.
         target: nominal value, in `unit`.
+        uncertainty: expanded uncertainty (k = 2) of a measured value, in `unit`; None if it is not known.
         guarantee: what "nothing lost" can mean for it (README.md, "What is guaranteed").
         states: the text of each number, where it is an enumeration or a mapped state.
     """
@@ -34,6 +35,7 @@ class SignalInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     target: float | None = None
     guarantee: Guarantee = "end-to-end"
     states: dict[str, str] = {}
+    uncertainty: float | None = None
 
 
 class TooManySignalsError(Exception):

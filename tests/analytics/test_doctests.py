@@ -8,7 +8,8 @@ import pytest
 MODULES = [
     "arl", "constants", "counts", "distributions", "limits", "nelson", "channels", "calibration", "charts.individuals",
     "charts.xbar", "charts.attributes", "charts.ewma", "charts.cusum", "charts.residual", "charts.short_run",
-    "charts.t2", "charts.mewma", "charts.pca", "charts.cva",
+    "charts.t2", "charts.mewma", "charts.pca", "charts.cva", "capability", "stability", "normality", "pearson",
+    "yields", "msa", "guardband",
 ]  # fmt: skip
 
 
