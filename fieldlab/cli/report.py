@@ -17,6 +17,8 @@ from fieldlab.config import Duration
 class Report(Protocol):
     """What a module of `fieldlab.cli.reports` has.
 
+    One that has options of its own has `add_options(parser)` too, and its `collect` takes the parsed arguments third.
+
     Attributes:
         HELP: what it shows, in a few words.
     """
@@ -49,12 +51,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser("report", help="reports of what was stored and lost", description=__doc__)
     kinds = parser.add_subparsers(dest="report", required=True, metavar="REPORT")
     for found in pkgutil.iter_modules(reports.__path__):
-        words = _load(found.name).HELP
+        report = _load(found.name)
+        words = report.HELP
         kind = kinds.add_parser(found.name, help=words, description=words)
         add_config_option(kind)
         kind.add_argument("--last", metavar="TIME", type=_duration, help="only the last 8h, 30min, 7d; default: all")
         kind.add_argument("--format", choices=("text", "json", "html"), default="text")
         kind.add_argument("--json", action="store_const", const="json", dest="format", help="as --format json")
+        if hasattr(report, "add_options"):
+            report.add_options(kind)
         kind.add_argument("--out", type=Path, help="write to this file instead of stdout")
 
 
@@ -64,7 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     report = _load(arguments.report)
     since = 0 if arguments.last is None else time.time_ns() - arguments.last.ns
-    data = report.collect(load(config_path(arguments.config)), since)
+    own = (arguments,) if hasattr(report, "add_options") else ()
+    collect: Any = report.collect
+    data = collect(load(config_path(arguments.config)), since, *own)
     if arguments.format == "json":
         text = json.dumps(data) + "\n"
     else:
