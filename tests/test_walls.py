@@ -14,17 +14,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fieldlab", "edge", "ingest", "analytics", "simulators", "deploy", "board")
 COMMON = ("fieldlab.errors", "fieldlab.config", "fieldlab.secrets")
+SPARKPLUG = "fieldlab.sparkplug"  # the wire format alone
 
 # Room → what of Fieldlab it may import, besides itself. The longest room that fits a module is its room.
 MAY_IMPORT = {
     "fieldlab": (),
     "fieldlab.model": (),
+    SPARKPLUG: (),
     "fieldlab.errors": (),
     "fieldlab.config": COMMON,
     "fieldlab.secrets": COMMON,
-    "ingest": ("fieldlab.model", *COMMON, "fieldlab"),
+    "ingest": ("fieldlab.model", SPARKPLUG, *COMMON, "fieldlab"),
     "analytics": ("fieldlab.model",),
-    "edge": ("ingest", "analytics", "fieldlab.model", *COMMON, "fieldlab"),
+    "edge": ("ingest", "analytics", "fieldlab.model", SPARKPLUG, *COMMON, "fieldlab"),
     "board": ("ingest.stores.base", "fieldlab.model", *COMMON, "fieldlab"),
     "deploy": ("fieldlab.model", *COMMON, "fieldlab"),
     "simulators": (),

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from edge.sources.mqtt.sparkplug.naming import Topic, parse
-from edge.sources.mqtt.sparkplug.payload import Payload, decode
+from fieldlab.sparkplug.payload import Payload, decode
 
 
 class One(NamedTuple):

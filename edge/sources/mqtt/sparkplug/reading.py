@@ -7,12 +7,13 @@ from edge.sources.mqtt.formats import Signals
 from edge.sources.mqtt.rows import Scalar
 from edge.sources.mqtt.sparkplug.naming import is_control, signal_name
 from edge.sources.mqtt.sparkplug.nodes import Branch
-from edge.sources.mqtt.sparkplug.payload import Metric, Payload
 from edge.sources.mqtt.sparkplug.tables import Entry, Table
-from edge.sources.mqtt.sparkplug.values import SINGLE, STRING, TEXT, UUID, flatten
+from edge.sources.mqtt.sparkplug.values import SINGLE, flatten
 from edge.sources.mqtt.times import EARLIEST
 from fieldlab.model import Guarantee, SignalInfo, SignalKey
 from fieldlab.model.status import BAD, BAD_TYPE_MISMATCH, UNCERTAIN
+from fieldlab.sparkplug.datatypes import STRING, TEXT, UUID
+from fieldlab.sparkplug.payload import Metric, Payload
 
 UNCERTAIN_LAST_USABLE = 0x40900000
 _DAY = 86_400_000_000_000

@@ -1,32 +1,24 @@
 """Requests for birth certificates: few, however much goes wrong."""
 
-import struct
 import time
 from collections.abc import Callable
 
 from edge.sources.mqtt.sparkplug.naming import NAMESPACE
 from edge.sources.mqtt.speaker import Message
+from fieldlab.sparkplug import payload as p
+from fieldlab.sparkplug.datatypes import BOOLEAN
+from fieldlab.sparkplug.encode import encode
+from fieldlab.sparkplug.payload import Metric, Payload, Value
 
 FIRST, LONGEST = 5.0, 300.0  # s between two requests to one edge node: at first, and at most
 RATE = 10.0  # requests a second to all of them
 _BURST = 20.0
-_NAME = b"Node Control/Rebirth"
 
 
 def request(at: int) -> bytes:
     """The payload of a request: `Node Control/Rebirth` = true, at `at` (ms)."""
-    when = _varint(at)
-    metric = b"\x0a" + bytes((len(_NAME),)) + _NAME + b"\x18" + when + b"\x20\x0b\x70\x01"
-    return b"\x08" + when + b"\x12" + bytes((len(metric),)) + metric
-
-
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    found.append(value)
-    return struct.pack(f"{len(found)}B", *found)
+    metric = Metric("Node Control/Rebirth", None, at, BOOLEAN, False, False, False, Value(p.BOOLEAN, True), {})
+    return encode(Payload(at, None, (metric,), b""))
 
 
 class Rebirths:

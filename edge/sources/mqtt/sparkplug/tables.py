@@ -6,7 +6,7 @@ from typing import Self
 import msgspec
 
 from edge.sources.mqtt.sparkplug.naming import is_control, signal_name
-from edge.sources.mqtt.sparkplug.payload import Metric, Payload
+from fieldlab.sparkplug.payload import Metric, Payload
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):

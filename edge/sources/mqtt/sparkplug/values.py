@@ -8,50 +8,36 @@ from typing import Any
 import numpy as np
 
 from edge.sources.mqtt.rows import Scalar
-from edge.sources.mqtt.sparkplug import payload as p
-from edge.sources.mqtt.sparkplug.wire import LENGTH, VARINT, Wire, packed, text, walk
-
-INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64 = range(1, 9)
-FLOAT, DOUBLE, BOOLEAN, STRING, DATETIME, TEXT, UUID, DATASET, BYTES, FILE, TEMPLATE = range(9, 20)
-PROPERTY_SET, PROPERTY_SET_LIST = 20, 21
-BOOLEAN_ARRAY, STRING_ARRAY, DATETIME_ARRAY = 32, 33, 34
-NAMES = (
-    "Unknown",
-    "Int8",
-    "Int16",
-    "Int32",
-    "Int64",
-    "UInt8",
-    "UInt16",
-    "UInt32",
-    "UInt64",
-    "Float",
-    "Double",
-    "Boolean",
-    "String",
-    "DateTime",
-    "Text",
-    "UUID",
-    "DataSet",
-    "Bytes",
-    "File",
-    "Template",
-    "PropertySet",
-    "PropertySetList",
-    "Int8Array",
-    "Int16Array",
-    "Int32Array",
-    "Int64Array",
-    "UInt8Array",
-    "UInt16Array",
-    "UInt32Array",
-    "UInt64Array",
-    "FloatArray",
-    "DoubleArray",
-    "BooleanArray",
-    "StringArray",
-    "DateTimeArray",
+from fieldlab.sparkplug import payload as p
+from fieldlab.sparkplug.datatypes import (
+    BOOLEAN,
+    BOOLEAN_ARRAY,
+    BYTES,
+    DATASET,
+    DATETIME,
+    DATETIME_ARRAY,
+    DOUBLE,
+    FILE,
+    FLOAT,
+    INT8,
+    INT16,
+    INT32,
+    INT64,
+    NAMES,
+    PROPERTY_SET,
+    PROPERTY_SET_LIST,
+    STRING,
+    STRING_ARRAY,
+    TEMPLATE,
+    TEXT,
+    UINT8,
+    UINT16,
+    UINT32,
+    UINT64,
+    UUID,
 )
+from fieldlab.sparkplug.wire import LENGTH, VARINT, Wire, packed, text, walk
+
 _BITS = {INT8: 8, INT16: 16, INT32: 32, INT64: 64, UINT8: 8, UINT16: 16, UINT32: 32, UINT64: 64}
 _ARRAYS = dict(zip(range(22, 32), ("i1", "<i2", "<i4", "<i8", "u1", "<u2", "<u4", "<u8", "<f4", "<f8"), strict=True))
 _NOT_READ = frozenset((BYTES, FILE, PROPERTY_SET, PROPERTY_SET_LIST))

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.sources.mqtt.sparkplug import payload as p
-from edge.sources.mqtt.sparkplug.payload import decode
 from edge.sources.mqtt.sparkplug.reading import quality
 from edge.sources.mqtt.sparkplug.rebirths import request
-from edge.sources.mqtt.sparkplug.values import NAMES, Mismatch, flatten, scalar
+from edge.sources.mqtt.sparkplug.values import Mismatch, flatten, scalar
+from fieldlab.sparkplug import payload as p
+from fieldlab.sparkplug.datatypes import NAMES
+from fieldlab.sparkplug.payload import decode
 
 
 def long(value: int) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edge.sources.mqtt.sparkplug.wire import FIXED32, FIXED64, LENGTH, VARINT, Wire, number, text, walk
+from fieldlab.sparkplug.wire import FIXED32, FIXED64, LENGTH, VARINT, Wire, number, text, walk
 
 OCTETS_MAX = 16_000_000  # bytes of a payload
 METRICS_MAX = 100_000  # in a payload
