@@ -31,8 +31,11 @@ _SET: Final = re.compile(
     re.IGNORECASE,
 )
 _CHARTED: Final = 50  # signals in a proposed chart
+_MANY: Final = 100  # values to learn limits from
+_FEW: Final = 30  # of prints and orders, which take hours
 _ARL0: Final = 370  # charted values to a false alarm of one signal
 _LONGEST_NAME: Final = 120
+_TOPICS_SHOWN: Final = 100
 
 
 class ProposedSignal(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +53,7 @@ class ProposedSignal(msgspec.Struct, frozen=True, kw_only=True):
         text: whether its values are text.
         value: its value at the time, as text.
         notes: comments, a line each.
+        described: whether its source tells unit, kind and states itself, so that no rule needs to.
     """
 
     name: str
@@ -63,6 +67,29 @@ class ProposedSignal(msgspec.Struct, frozen=True, kw_only=True):
     text: bool = False
     value: str = ""
     notes: tuple[str, ...] = ()
+    described: bool = False
+
+
+class ProposedTopic(msgspec.Struct, frozen=True, kw_only=True):
+    """What was heard on a topic.
+
+    Attributes:
+        topic: the topic.
+        format: the dialect that it speaks; empty if it is not read.
+        messages: published while we listened.
+        retained: sent because we subscribed; they are no rate.
+        rate: messages a second.
+        types: of its values.
+        not_read: why it is not read.
+    """
+
+    topic: str
+    format: str = ""
+    messages: int = 0
+    retained: int = 0
+    rate: float = 0.0
+    types: tuple[str, ...] = ()
+    not_read: str = ""
 
 
 class ProposedMachine(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +101,7 @@ class ProposedMachine(msgspec.Struct, frozen=True, kw_only=True):
         place: site, area and line, where its address tells them.
         signals: what can be read.
         left_out: what cannot be read, or is not worth it, with the reason.
+        part: keys of its `[[part]]` but `machine`, where its source knows what a part is; empty: guessed from names.
     """
 
     name: str
@@ -81,6 +109,7 @@ class ProposedMachine(msgspec.Struct, frozen=True, kw_only=True):
     place: tuple[str, str, str] | None = None
     signals: tuple[ProposedSignal, ...] = ()
     left_out: tuple[str, ...] = ()
+    part: dict[str, Any] = {}
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +122,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
         notes: comments on the whole, a line each.
         rules: whether signals are described by `[[signal]]` rules; else each is a `[[source.signal]]`.
         events: keys of each `[[source.events]]` table of the last source.
+        topics: what was heard, topic by topic.
     """
 
     url: str
@@ -101,6 +131,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     rules: bool = False
     events: tuple[dict[str, Any], ...] = ()
+    topics: tuple[ProposedTopic, ...] = ()
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +170,8 @@ def is_measured(name: str) -> bool:
 
 def part_of(machine: ProposedMachine) -> tuple[dict[str, Any], str] | None:
     """The keys of a `[[part]]` table but `machine`, and why; None if no signal tells parts apart."""
+    if machine.part:
+        return machine.part, f"{machine.name} {machine.why}, which tells where a part begins and ends"
     for key, words in (("id", _PART_IDS), ("counter", _COUNTERS), ("job", _JOBS)):
         found = [s for word in words for s in machine.signals if _last(s.name) == word and (s.text or key != "job")]
         if not found:
@@ -165,6 +198,7 @@ def to_toml(proposal: Proposal, frame: Frame) -> str:
     """A configuration file that runs as it is."""
     out = [f"# Made by fieldlab discover {_one_line(proposal.url)}"]
     out += [f"# {_one_line(note)}" for note in proposal.notes]
+    out += _topics(proposal.topics)
     out += ["", "[agent]", _pair("name", frame.name), _pair("data", frame.data)]
     out += ["", "[place]", *(_pair(level, getattr(frame, level)) for level in ("site", "area", "line"))]
     for source in proposal.sources:
@@ -182,6 +216,18 @@ def to_toml(proposal: Proposal, frame: Frame) -> str:
     return "\n".join(out) + "\n"
 
 
+def _topics(topics: Sequence[ProposedTopic]) -> list[str]:
+    """Comments: what is read from each topic, the busiest first."""
+    read = sorted((each for each in topics if each.format), key=lambda each: -each.rate)
+    out = []
+    for each in read[:_TOPICS_SHOWN]:
+        rate = f"{each.rate:.3g}/s" if each.messages else "retained"
+        out.append(f"#   {_one_line(each.topic)}: {rate}, {each.format}, {' and '.join(each.types) or 'no value'}")
+    if len(read) > _TOPICS_SHOWN:
+        out.append(f"#   and {len(read) - _TOPICS_SHOWN} topics more: --json shows all")
+    return ["#", "# Topics, messages a second, dialect and types:", *out] if out else []
+
+
 def _signal(machine: ProposedMachine, signal: ProposedSignal, *, rules: bool) -> list[str]:
     pairs: list[tuple[str, Any]] = [("unit", signal.unit)] if signal.unit else []
     if signal.kind != "gauge":
@@ -189,6 +235,9 @@ def _signal(machine: ProposedMachine, signal: ProposedSignal, *, rules: bool) ->
     pairs += [(key, getattr(signal, key)) for key in ("lsl", "usl") if getattr(signal, key) is not None]
     if signal.states:
         pairs.append(("map", signal.states))
+    if rules and signal.described:
+        words = [signal.unit, "" if signal.kind == "gauge" else signal.kind, f"now {signal.value}"]
+        return [f"#   {_one_line(signal.name)}: {_one_line(', '.join(word for word in words if word))}"]
     if rules and not pairs:
         return []
     head = ["", *(f"# {_one_line(note)}" for note in signal.notes)]
@@ -215,11 +264,14 @@ def _judgement(machine: ProposedMachine) -> list[str]:
     if measured:
         charted = measured[:_CHARTED]
         span = "part" if part is not None else "10s"
-        out += ["", f"# What {machine.name} measures, a value each {span}; limits are learned from the first 100."]
+        first = _FEW if machine.part else _MANY
+        name = _one_line(machine.name)
+        out += ["", f"# What {name} measures, a value each {span}; limits are learned from the first {first}."]
         if len(measured) > len(charted):
-            out.append(f"# {len(measured) - len(charted)} more look measured: {', '.join(measured[_CHARTED:][:20])}")
+            more = _one_line(", ".join(measured[_CHARTED:][:20]))
+            out.append(f"# {len(measured) - len(charted)} more look measured: {more}")
         out += ["[[chart]]", _pair("name", f"{machine.name} measured"), _pair("kind", "individuals")]
-        out += [_pair("signals", charted), _pair("per", span), _pair("baseline", 100)]
+        out += [_pair("signals", charted), _pair("per", span), _pair("baseline", first)]
         out.append(f"arl0 = {_ARL0 * len(charted)}  # of each signal: all {len(charted)} together give one in {_ARL0}")
     return out
 

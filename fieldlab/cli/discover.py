@@ -38,6 +38,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--protocol", choices=("5", "3.1.1"), default="5", help="MQTT (default: %(default)s)")
     for key in ("ca", "cert", "key"):
         parser.add_argument(f"--{key}-file", type=Path, help="MQTT with TLS")
+    parser.add_argument("--server-name", default="", help="MQTT with TLS: the name in the broker's certificate")
+    parser.add_argument("--pinned-certificate", help="MQTT with TLS: the only one it may show: fingerprint or file")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -68,12 +70,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("must begin with opc.tcp://, mqtt:// or mqtts://", key="url")
     text = to_toml(proposal, frame)
     signals = sum(len(machine.signals) for machine in proposal.machines)
+    found_any = signals > 0 or (scheme != "opc.tcp" and len(proposal.sources) > 0)
     if arguments.json:
-        found = {"ok": signals > 0, **msgspec.to_builtins(proposal), "configuration": text}
+        found = {"ok": found_any, **msgspec.to_builtins(proposal), "configuration": text}
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
-    elif signals:
+    elif found_any:
         sys.stdout.write(text)
-    if not signals:
+    if not found_any:
         print(f"fieldlab: nothing to read was found at {arguments.url}", file=sys.stderr)
         for note in proposal.notes:
             print(f"fieldlab: {note}", file=sys.stderr)
@@ -111,11 +114,13 @@ def _opcua(arguments: argparse.Namespace, context: "SourceContext") -> "Proposal
 
 def _mqtt(arguments: argparse.Namespace, context: "SourceContext") -> "Proposal":
     from edge.sources.mqtt.config import MqttConfig
-    from edge.sources.mqtt.discover import discover
+    from edge.sources.mqtt.discover import default_filters, discover
 
     if not 0 < arguments.seconds <= 3600:
         raise ConfigError("must be more than 0 and at most 3600", key="seconds")
     keys = {"kind": "mqtt", "url": arguments.url, "protocol": arguments.protocol}
-    keys |= _given(arguments, "username", "password_file", "ca_file", "cert_file", "key_file")
-    config = MqttConfig(**keys, topics=tuple(arguments.topics or ("#",)))
+    keys |= _given(arguments, "username", "password_file", "ca_file", "cert_file", "key_file", "server_name")
+    if pinned := arguments.pinned_certificate:
+        keys["pinned_certificate"] = Path(pinned).absolute() if Path(pinned).is_file() else Path(pinned)
+    config = MqttConfig(**keys, topics=tuple(arguments.topics or default_filters(arguments.username)))
     return asyncio.run(discover(config, context, keys, seconds=arguments.seconds))

@@ -1,11 +1,7 @@
-"""An edge node that speaks through npm's encoder, and a host that is fed by hand."""
+"""A host that is fed by hand."""
 
-import base64
-import json
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,91 +13,6 @@ from edge.sources.mqtt.rows import Rows
 from edge.sources.mqtt.sparkplug.config import SparkplugConfig
 from edge.sources.mqtt.sparkplug.host import HostDialect
 from fieldlab.model import SignalTable
-
-INTEROP = Path(__file__).parents[3] / "interop"
-
-
-class Encoder:
-    """npm's sparkplug-payload in a process of its own; see tests/interop/sparkplug.js."""
-
-    def __init__(self, node: str) -> None:
-        self._process = subprocess.Popen(
-            [node, str(INTEROP / "sparkplug.js")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=INTEROP
-        )
-
-    def __call__(self, payload: dict[str, Any]) -> bytes:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(payload).encode() + b"\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, f"the encoder refuses {payload}"
-        return base64.b64decode(line)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-
-@pytest.fixture(scope="session")
-def encode(sparkplug_payload: str) -> Iterator[Encoder]:
-    """`encode(payload)` is the bytes that npm's encoder makes of it."""
-    made = Encoder(sparkplug_payload)
-    yield made
-    made.close()
-
-
-class EdgeNode:
-    """An edge node: births, data and deaths as the specification wants them, with npm's encoder.
-
-    `births` and `data` return (topic, payload), not yet published.
-    """
-
-    def __init__(self, encode: Encoder, group: str = "g", node: str = "n") -> None:
-        self.group, self.node = group, node
-        self.bdseq = 0
-        self.seq = 0
-        self.clock = time.time_ns() // 1_000_000 - 60_000
-        self._encode = encode
-
-    def topic(self, kind: str, device: str = "") -> str:
-        return f"spBv1.0/{self.group}/{kind}/{self.node}" + (f"/{device}" if device else "")
-
-    def tick(self) -> int:
-        self.clock += 1
-        return self.clock
-
-    def metric(self, name: str | None, value: Any, type: str = "Double", **more: Any) -> dict[str, Any]:  # noqa: A002  # npm's word
-        made = {"value": value, "type": type, "timestamp": self.tick(), **more}
-        return made if name is None else {"name": name, **made}
-
-    def _next(self, metrics: list[dict[str, Any]]) -> dict[str, Any]:
-        made = {"timestamp": self.tick(), "seq": self.seq, "metrics": metrics}
-        self.seq = (self.seq + 1) % 256
-        return made
-
-    def nbirth(self, *metrics: dict[str, Any], bdseq: int | None = None) -> tuple[str, bytes]:
-        self.seq = 0
-        self.bdseq = self.bdseq if bdseq is None else bdseq
-        own = self.metric("bdSeq", self.bdseq, "UInt64")
-        control = self.metric("Node Control/Rebirth", value=False, type="Boolean")
-        return self.topic("NBIRTH"), self._encode(self._next([own, control, *metrics]))
-
-    def ndeath(self, bdseq: int | None = None) -> tuple[str, bytes]:
-        own = {"name": "bdSeq", "value": self.bdseq if bdseq is None else bdseq, "type": "UInt64"}
-        return self.topic("NDEATH"), self._encode({"timestamp": self.tick(), "metrics": [own]})
-
-    def send(self, kind: str, *metrics: dict[str, Any], device: str = "") -> tuple[str, bytes]:
-        return self.topic(kind, device), self._encode(self._next(list(metrics)))
-
-
-@pytest.fixture
-def edge_node(encode: Encoder) -> Callable[..., EdgeNode]:
-    """`edge_node(group, node)` is a new edge node."""
-    return lambda *names: EdgeNode(encode, *names)
 
 
 class Host:

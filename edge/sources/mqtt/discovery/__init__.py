@@ -1,0 +1,1 @@
+"""What `fieldlab discover mqtt://…` does with the messages that it heard."""
