@@ -109,8 +109,6 @@ def in_npms_words(metric: Metric) -> dict[str, Any]:
     value: Any = raw
     if metric.datatype == t.INT32 and field:
         value = struct.unpack("<i", struct.pack("<I", raw))[0]
-    elif metric.datatype == t.INT64 and field:
-        value = raw - 2**64 if raw >= 2**63 else raw
     elif isinstance(raw, bytes):
         value = {"$bytes": list(raw)}
     elif isinstance(raw, float) and math.isinf(raw):
@@ -126,7 +124,10 @@ def in_npms_words(metric: Metric) -> dict[str, Any]:
 )
 @given(payloads=st.lists(PAYLOADS, min_size=30, max_size=60))
 def test_npms_decoder_reads_it(sparkplug_payload: str, payloads: list[Payload]) -> None:
-    """But for UInt32, which npm's wants in long_value, and we write where Sparkplug 3.0.0 (6.4.16) wants it."""
+    """But for UInt32, which npm's wants in long_value, and we write where Sparkplug 3.0.0 (6.4.16) wants it.
+
+    It takes negative numbers of 64 bits for positive ones.
+    """
     for read, payload in zip(npm(sparkplug_payload, list(map(encode, payloads))), payloads, strict=True):
         assert long(read.get("timestamp")) == payload.time
         assert long(read.get("seq")) == payload.seq
