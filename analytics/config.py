@@ -38,6 +38,7 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
             has a `[[part]]`, else `10s`. Multivariate charts take windows or `reading`: readings of one
             machine that share a time form one vector.
         feature: what is charted of the readings in that window. Charts of counts take their sum.
+        phase: of a part, only its readings in this phase of the cycle; see `PartConfig.phases`.
         subgroup: xbar charts: charted values in a row to a subgroup, 2 or more; 0 makes the readings of a part or
             window one subgroup, of any size. Other kinds: 1.
         baseline: values to learn limits from.
@@ -66,6 +67,7 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
     signals: tuple[str, ...]
     per: str = ""
     feature: Feature = "mean"
+    phase: str = ""
     subgroup: int = 1
     baseline: int = 100
     limits_file: str = ""
@@ -102,6 +104,11 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
     def charted(self) -> Feature:
         """The feature that is charted."""
         return "sum" if self.kind in COUNT_KINDS else self.feature
+
+    @property
+    def feature_words(self) -> str:
+        """The feature that is charted, as findings and reasons call it."""
+        return f"{self.charted} while {self.phase}" if self.phase else self.charted
 
     @property
     def companion(self) -> str:
@@ -142,6 +149,7 @@ class PartConfig(msgspec.Struct, frozen=True, kw_only=True):
         nested: parts that are made at once from one sheet: their number, or the signal that says it. Their ids are
             `<id>-1` and so on; they share features, and consume the sheet.
         split: parts that are made at once, such as an autoclave's load: what separates their ids in `id`, such as `,`.
+        phases: signal that names the phases of a part's cycle, for charts with a `phase`.
         longest: a part that lasts longer, while readings come in, is a finding `part-id` (a warning).
         remember: parts of this machine whose verdict a later event may still revise.
     """
@@ -162,6 +170,7 @@ class PartConfig(msgspec.Struct, frozen=True, kw_only=True):
     release: tuple[str, ...] = ()
     nested: int | str = 0
     split: str = ""
+    phases: str = "state"
     longest: str = "1h"
     remember: int = 1_000
 
@@ -266,6 +275,8 @@ def _chart_errors(chart: ChartConfig, config: AnalyticsConfig) -> list[tuple[str
             for m in sorted(machines)
             if not set("*?[") & set(m) and config.part_of(m) is None
         ]
+    if chart.phase and (chart.per not in ("", "part") or chart.kind in VECTOR_KINDS):
+        wrong.append(("phase", "is one of a part: chart one signal per part"))
     if chart.limits_file:
         wrong.append(("limits_file", "not built yet; use `baseline`"))
     if chart.baseline < MIN_BASELINE:

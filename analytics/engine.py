@@ -27,7 +27,7 @@ from analytics.config import (
 from analytics.findings import FindingBook
 from analytics.items import charted, in_force, with_recipes
 from analytics.order import Sorter
-from analytics.partflow import PartFlow, PartTaker
+from analytics.partflow import PartFlow
 from analytics.parts import PartTracker, text_at
 from analytics.runner import ChartRunner, Outlet
 from analytics.seen import Watch
@@ -335,8 +335,7 @@ class Engine:
             if feeder == "reading":
                 self._reading[i][index] = channel
             elif feeder == "part" and isinstance(runner, ChartRunner):
-                self._flow.trackers[m].slot(index)
-                self._flow.takers.setdefault(m, []).append(PartTaker(runner, channel, index, key))
+                self._flow.take(m, runner, channel, index, key)
             else:
                 at = (m, span_ns(feeder))
                 windows = self._windows.setdefault(at, Windows(at[1]))

@@ -38,6 +38,7 @@ class PartTaker(msgspec.Struct):
     channel: int
     signal: int
     key: SignalKey
+    slot: int
 
 
 class PartFlow:
@@ -57,6 +58,7 @@ class PartFlow:
         self.companions: dict[tuple[int, str], int] = {}  # (machine, chart) → slot of what says size or recipe
         self._keys: dict[int, dict[int, SignalKey]] = {}  # machine → signal index → key, for signals with a slot
         self._watched: dict[int, int] = {}  # machine → index of the signal that tells parts apart
+        self._phase: dict[int, int] = {}  # machine → index of the signal that names phases
         self._riding: dict[int, dict[int, SignalKey]] = {}
         self._telling: dict[int, dict[int, tuple[PartEventKind, SignalKey]]] = {}
         self._started: dict[int, list[Part]] = {}
@@ -66,7 +68,7 @@ class PartFlow:
     def unwire(self) -> None:
         """Forget which signal feeds what; trackers stay."""
         self.takers, self.charts, self._keys, self._watched, self._riding = {}, {}, {}, {}, {}
-        self.companions, self._telling = {}, {}
+        self.companions, self._telling, self._phase = {}, {}, {}
 
     def wire(self, m: int, config: PartConfig, index: int, key: SignalKey, info: SignalInfo) -> None:
         """Take note of a signal of a machine that makes parts."""
@@ -75,6 +77,8 @@ class PartFlow:
             tracker = self.trackers[m] = PartTracker(config, key.place)
         if key.name == config.signal:
             self._watched[m] = index
+        if key.name == config.phases:
+            self._phase[m] = index
         if key.name in config.genealogy or key.name == config.nested:
             self._riding.setdefault(m, {})[index] = key
         kind = config.told_by(key.name)
@@ -83,6 +87,13 @@ class PartFlow:
         if config.makes and (info.lsl is not None or info.usl is not None):
             tracker.slot(index)
         self._keys.setdefault(m, {})[index] = key
+
+    def take(self, m: int, runner: ChartRunner, channel: int, index: int, key: SignalKey) -> None:
+        """Give a chart one value a part of a signal."""
+        tracker = self.trackers[m]
+        tracker.slot(index)
+        slot = tracker.slot(index, runner.config.phase)
+        self.takers.setdefault(m, []).append(PartTaker(runner, channel, index, key, slot))
 
     def drop(self, m: int, time: int) -> None:
         """Forget a machine's parts, because they are told apart otherwise now."""
@@ -94,6 +105,15 @@ class PartFlow:
         tracker = self.trackers[m]
         info = self._info(SignalKey(tracker.place, tracker.config.signal))
         self._started[m] = tracker.cut(rows, self._watched.get(m, -1), info)
+        if m in self._phase:
+            named = np.flatnonzero((rows.signal == self._phase[m]) & is_good(rows.status)).tolist()
+            info = self._info(SignalKey(tracker.place, tracker.config.phases))
+            said = {int(rows.time[row]): text for row in named if (text := text_at(rows, row, info)) is not None}
+            tracker.phases.tell(list(said), list(said.values()))
+
+    def starts(self) -> dict[int, np.ndarray]:
+        """Machine → event times at which parts start in the readings that were cut last."""
+        return {m: np.array([p.start for p in parts], np.int64) for m, parts in self._started.items()}
 
     def tick(self) -> None:
         """Time passed: join what was said of parts to their verdicts, and tell those that it changes."""
@@ -115,7 +135,8 @@ class PartFlow:
         started = self._started.pop(m, [])
         if tracker.since is None:
             tracker.since = int(rows.time[0])
-        slot_of = slots_of(tracker.slots, 1 + max(int(rows.signal.max()), max(tracker.slots, default=-1)))
+        size = 1 + max(int(rows.signal.max()), max(tracker.slots, default=-1))
+        slot_of = {phase: slots_of(slots, size) for phase, slots in (("", tracker.slots), *tracker.phase_slots.items())}
         at = ridden = 0
         for part in started:
             stop, after = (int(np.searchsorted(rows.time, part.start, side)) for side in ("left", "right"))
@@ -130,14 +151,21 @@ class PartFlow:
             at, ridden = stop, after
         self._follow(m, rows, ridden, len(rows))
         self._sum(tracker, slot_of, rows, at, len(rows))
+        tracker.phases.spend(int(rows.time[-1]))
         self._check_length(tracker, int(rows.time[-1]))
 
-    def _sum(self, tracker: PartTracker, slot_of: np.ndarray, rows: Batch, start: int, stop: int) -> None:
-        slot = slot_of[rows.signal[start:stop]]
-        use = np.flatnonzero(slot >= 0)
-        tracker.accumulator.add(
-            slot[use], rows.time[start:stop][use], rows.value[start:stop][use], rows.status[start:stop][use]
-        )
+    def _sum(self, tracker: PartTracker, slot_of: dict[str, np.ndarray], rows: Batch, start: int, stop: int) -> None:
+        """Add readings to the part, and to the phases that they are in."""
+        if start >= stop:
+            return
+        signal, time = rows.signal[start:stop], rows.time[start:stop]
+        for phase, slots in slot_of.items():
+            slot = slots[signal]
+            use = slot >= 0
+            if phase:
+                use &= tracker.phases.during(time, phase)
+            at = np.flatnonzero(use)
+            tracker.accumulator.add(slot[at], time[at], rows.value[start:stop][at], rows.status[start:stop][at])
 
     def _ride(self, m: int, rows: Batch, start: int, stop: int) -> None:
         """Take note of what rides along as a part starts; `_begin` tells it."""
@@ -230,29 +258,35 @@ class PartFlow:
 
     def _finish(self, m: int, tracker: PartTracker, end: int) -> None:
         part = tracker.part
+        tracker.phases.spend(end)
         if tracker.config.makes and part is not None and part.id:
             for name in part.ids:
                 self._event(tracker, PartEvent(time=end, place=tracker.place, event="end", id=name))
             self._verdict(m, tracker, part, end)
         self._book.forget(tracker.place.path, end)
         tracker.accumulator.reset()
+        tracker.phases.begin(end)
 
     def _verdict(self, m: int, tracker: PartTracker, part: Part, end: int) -> None:
         features: dict[str, float] = {}
         own: dict[tuple[str, str], str] = {}  # (chart, signal) → in words, the alarm on this part's own value
         values: dict[int, dict[str, float]] = {index: {} for index in tracker.slots}
         named: set[int] = set()
+        absent: list[str] = []  # charted values of phases that were not there
         sums = tracker.accumulator
         for taker in self.takers.get(m, ()):
-            config, slot = taker.runner.config, np.array([tracker.slots[taker.signal]])
-            found, extra = charted(sums, slot, self.companions.get((m, taker.runner.name)), config, end - part.start)
+            config, slot = taker.runner.config, np.array([taker.slot])
+            length = tracker.phases.spent.get(config.phase, 0) if config.phase else end - part.start
+            found, extra = charted(sums, slot, self.companions.get((m, taker.runner.name)), config, length)
             value = float(found[0])
             named.add(taker.signal)
             if not np.isfinite(value):
+                if config.phase and sums.good(np.array([tracker.slots[taker.signal]]))[0]:
+                    absent.append(f"no Good reading of {taker.key.name} while {config.phase}")
                 continue
-            features[f"{taker.key.name}.{config.charted}"] = value
+            features[f"{taker.key.name}.{config.phase}.{config.charted}".replace("..", ".")] = value
             if config.feature in _IN_UNIT:
-                values[taker.signal][config.feature] = value
+                values[taker.signal][config.feature_words] = value
             if part.complete:
                 words = self._feed(taker, end, value, part.id, extra)
                 if words:
@@ -262,18 +296,19 @@ class PartFlow:
             info, slot = self._info(self._keys[m][index]), np.array([slot_number])
             good, other = int(sums.good(slot)[0]), int(sums.other(slot)[0])
             limited = info.lsl is not None or info.usl is not None
-            if limited and not values[index] and good:
+            sick = bool(sums.sick(slot)[0])
+            if limited and not values[index] and good and not sick:
                 extremes = {"lowest reading": "min", "highest reading": "max"}
                 for name, feature in extremes.items():
                     values[index][name] = float(sums.feature(slot, feature)[0])  # type: ignore[arg-type]  # mypy widens the literal
             compare = values[index] if limited else {}
-            characteristics.append(Characteristic(info, index in named, good, other, compare))
+            characteristics.append(Characteristic(info, index in named or sick, good, other, compare))
         alarms = list(own.values()) + [
             f"{f.chart}: {f.detail}"
             for f in self._book.during(tracker.place.path, part.start, end)
             if (f.chart, f.signal) not in own
         ]
-        opinion = judge(characteristics, alarms, complete=part.complete)
+        opinion = judge(characteristics, alarms + absent, complete=part.complete)
         versions: dict[str, int] = {}
         for runner, channel in self.charts.get(m, ()):
             limits = runner.limits[channel]
@@ -319,7 +354,7 @@ class PartFlow:
         names = [r for i, r in enumerate(runner.bank.rule_names) if broke >> i & 1]
         unit = f" {self._info(taker.key).unit}".rstrip()
         return (
-            f"{runner.name}: {runner.config.charted} of {taker.key.name} {value:.6g}{unit} breaks rule "
+            f"{runner.name}: {runner.config.feature_words} of {taker.key.name} {value:.6g}{unit} breaks rule "
             f"{', '.join(names)} (limits {limits.lcl:.6g} to {limits.ucl:.6g}{unit}, version {limits.version})"
         )
 

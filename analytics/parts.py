@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from analytics.config import MOST_NESTED, PartConfig, span_ns
 from analytics.partbook import Fact
+from analytics.phases import Phases
 from analytics.windows import Accumulator
 from fieldlab.model import Batch, Place, SignalInfo
 from fieldlab.model.status import is_good
@@ -53,6 +54,8 @@ class PartTracker:
         self.longest_ns = span_ns(config.longest)
         self.accumulator = Accumulator()
         self.slots: dict[int, int] = {}  # signal index → slot
+        self.phase_slots: dict[str, dict[int, int]] = {}  # phase → signal index → slot of its readings in that phase
+        self.phases = Phases()
         self.part: Part | None = None  # None until the watched signal has had a value
         self.riding: dict[str, str] = {}  # genealogy signal → its value now
         self.said: dict[str, str] = {}  # signal that tells events → part and what it said of it last
@@ -62,10 +65,12 @@ class PartTracker:
         self._raw: str | None = None
         self._timeline: list[tuple[int, str]] = []  # (start, id) of the parts that the readings at hand belong to
 
-    def slot(self, signal: int) -> int:
-        """The slot of a signal, a new one if it has none."""
-        found = self.slots.setdefault(signal, len(self.slots))
-        self.accumulator.grow(len(self.slots))
+    def slot(self, signal: int, phase: str = "") -> int:
+        """The slot of a signal's readings in the part, or in one phase of it; a new one if there is none."""
+        count = len(self.slots) + sum(map(len, self.phase_slots.values()))
+        slots = self.phase_slots.setdefault(phase, {}) if phase else self.slots
+        found = slots.setdefault(signal, count)
+        self.accumulator.grow(count + 1)
         return found
 
     def cut(self, rows: Batch, watched: int, info: SignalInfo) -> list[Part]:
@@ -140,6 +145,8 @@ class PartTracker:
         return {
             "told": self._told,
             "slots": list(self.slots.items()),
+            "phase_slots": [(phase, list(slots.items())) for phase, slots in self.phase_slots.items()],
+            "phases": self.phases.save(),
             "accumulator": self.accumulator.save(),
             "part": msgspec.to_builtins(self.part),
             "riding": self.riding,
@@ -153,6 +160,8 @@ class PartTracker:
     def load(self, saved: dict[str, Any]) -> None:
         """Take the state of `save`."""
         self.slots = {int(signal): int(slot) for signal, slot in saved["slots"]}
+        self.phase_slots = {phase: {int(i): int(slot) for i, slot in slots} for phase, slots in saved["phase_slots"]}
+        self.phases.load(saved["phases"])
         self.accumulator.load(saved["accumulator"])
         self.part = msgspec.convert(saved["part"], Part | None)
         self.riding, self.since, self.warned = dict(saved["riding"]), saved["since"], saved["warned"]

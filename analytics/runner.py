@@ -229,7 +229,7 @@ class ChartRunner:
         limit = center + ((ucl if up else lcl) - center) * share
         side = ("above" if up else "below") if above else ("upper" if up else "lower")
         unit = f" {self._out.info(key).unit}".rstrip()
-        what = key.name if feeder == "reading" else f"{self.config.charted} of {key.name}"
+        what = key.name if feeder == "reading" else f"{self.config.feature_words} of {key.name}"
         what = _PLOTTED.get(self.config.kind, "") + what
         detail = (
             f"{what}: {statistic:.6g}{unit} {words.format(side=side)} ({limit:.6g}{unit}; "
