@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from starlette.routing import BaseRoute
 
-from edge import accounts, http, partreport, queries, remedy
+from edge import accounts, capabilityreport, http, partreport, queries, remedy
 from edge.acting import RunningActions
 from edge.backpressure import Backpressure
 from edge.catalog import Catalog
@@ -257,6 +257,7 @@ class Agent:
             return routes
         routes += queries.routes(self._reader)
         routes += partreport.routes(self._reader)
+        routes += capabilityreport.routes(self._reader, lambda: self._config)
         if self._board is not None:
             routes += self._board(self._reader, self.status, self._drain.is_set)
         return routes

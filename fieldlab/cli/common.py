@@ -73,8 +73,8 @@ def log_to_stderr() -> None:
 class _LocalConnection(http.client.HTTPConnection):
     """HTTP over the agent's Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -88,13 +88,13 @@ class _LocalConnection(http.client.HTTPConnection):
             os.close(folder)
 
 
-def ask_agent(data: Path, path: str, method: str = "GET") -> Any:
-    """The answer of the agent that runs on a data folder, or None if none runs.
+def ask_agent(data: Path, path: str, method: str = "GET", *, timeout: float = 10.0) -> Any:
+    """The answer of the agent that runs on a data folder, or None if none runs; `timeout` is in seconds.
 
     Raises:
         RefusedError: if it runs but does not answer.
     """
-    connection = _LocalConnection(data / "agent.sock")
+    connection = _LocalConnection(data / "agent.sock", timeout)
     try:
         connection.request(method, path)
         answer = connection.getresponse()

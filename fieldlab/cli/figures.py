@@ -274,5 +274,5 @@ def _bars(figure: Bars) -> str:
                 f"<title>{escape(name)}{escape(label)}: {_number(value)}</title></rect>"
             )
             total += value
-        body.append(_text(across(total) + 6, y + 15, _number(total)))
+        body.append(_text(across(total) + 6, y + 15, f"{total:.4g}"))
     return _frame(body, height, figure.caption)
