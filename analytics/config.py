@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from analytics.health.config import HealthConfig
+from analytics.health.config import errors as health_errors
 from analytics.limits import longest_arl0
 from analytics.ruleset import RuleSet
 from fieldlab.model import PartEventKind, SignalInfo
@@ -200,6 +202,7 @@ class AnalyticsConfig(msgspec.Struct, frozen=True, kw_only=True):
         false_alarms: designed false alarms a shift of all charts of a machine together that have no `arl0` or
             `false_alarm_rate` of their own; each channel has an equal share. None: each chart's own default.
         shift: how long a shift is.
+        health: which sensors are checked, and how.
     """
 
     charts: tuple[ChartConfig, ...] = ()
@@ -208,6 +211,7 @@ class AnalyticsConfig(msgspec.Struct, frozen=True, kw_only=True):
     lateness: float = 2.0
     false_alarms: float | None = None
     shift: str = "8h"
+    health: HealthConfig = HealthConfig()
 
     def part_of(self, machine: str) -> PartConfig | None:
         """How the parts of a machine are told apart, if they are."""
@@ -250,6 +254,7 @@ def validate(config: AnalyticsConfig) -> list[tuple[str, str]]:
         span_ns(config.shift)
     except ValueError as e:
         wrong.append(("shift", str(e)))
+    wrong += health_errors(config.health, span_ns)
     return wrong
 
 

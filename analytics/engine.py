@@ -25,6 +25,7 @@ from analytics.config import (
     span_ns,
 )
 from analytics.findings import FindingBook
+from analytics.health.monitor import HealthMonitor
 from analytics.items import charted, in_force, with_recipes
 from analytics.order import Sorter
 from analytics.partflow import PartFlow
@@ -45,7 +46,7 @@ AHEAD_NS = (
     2 * 86_400 * 10**9
 )  # a reading so far ahead of its commit has a wild clock and would stop its machine's clock
 SHORTEST_ARL0 = 2.5
-_SNAPSHOT = 6
+_SNAPSHOT = 7
 
 Runner = ChartRunner | VectorRunner
 
@@ -95,6 +96,7 @@ class Engine:
         self._outlet = Outlet(
             self._emit, self._book, self._part_at, self._info, self._makes_parts, watch, self._share
         )  # fmt: skip
+        self._health = HealthMonitor(self.config.health, self._outlet)
         self._machines: list[Place] = []
         self._machine: dict[Place, int] = {}
         self._machine_of = np.zeros(0, np.int32)
@@ -119,7 +121,8 @@ class Engine:
         """Totals: `late` and `implausible` readings (stored, not judged), `pending` ones, `ignored_controls`.
 
         `unmatched` events told of parts that nobody made.
-        `unusable` values made no sense for their chart: a count above its sample's size, an unknown recipe.
+        `unusable` values made no sense for their chart: a count above its sample's size, an unknown recipe. Readings
+        `doubted` or of `sick` sensors were kept from the charts.
         """
         return {
             "unusable": sum(r.unusable for r in self._runners if isinstance(r, ChartRunner)),
@@ -127,6 +130,8 @@ class Engine:
             "late": int(self._sorter.late.sum()),
             "implausible": self._implausible,
             "pending": self._sorter.pending,
+            "doubted": self._health.doubted,
+            "sick": self._health.sick,
             "ignored_controls": self._ignored,
         }
 
@@ -180,6 +185,7 @@ class Engine:
             "known": self._known,
             "sorter": self._sorter.save(),
             "book": self._book.save(),
+            "health": self._health.save(),
             "runners": {r.name: r.save() for r in self._runners},
             "windows": [(m, width, w.save()) for (m, width), w in self._windows.items()],
             "trackers": [(m, t.save()) for m, t in self._flow.trackers.items()],
@@ -215,6 +221,8 @@ class Engine:
         self._sorter = Sorter(round(self.config.lateness * 1e9))
         self._sorter.load(saved["sorter"])
         self._book.load(saved["book"])
+        self._health.config = self.config.health
+        self._health.load(saved["health"])
         for m, width, window in saved["windows"]:
             self._windows[m, width] = Windows(width)
             self._windows[m, width].load(window)
@@ -278,6 +286,7 @@ class Engine:
         self.config, self.config_hash = config, config_hash(config)
         self._infos = {info.key: info for info in config.signals}
         self._sorter.set_lateness(round(config.lateness * 1e9))
+        self._health.configure(config.health, time)
         self._runners = [kept.get(c.label) or _make_runner(c, self._outlet) for c in config.charts]
         for m, tracker in list(self._flow.trackers.items()):
             if config.part_of(tracker.place.machine) != tracker.config:
@@ -293,6 +302,7 @@ class Engine:
         self._takers = {}
         self._companions, self._recipes = {}, set()
         self._flow.unwire()
+        self._health.unwire()
         self._wire_up_to(known, time)
         self._windows = {key: w for key, w in self._windows.items() if key in self._takers}
 
@@ -319,15 +329,23 @@ class Engine:
         if parts is not None:
             self._flow.wire(m, parts, index, key, info)
         self._wire_companion(index, key, m, parts)
-        if info.kind == "text":
-            return
+        charted = self._wire_charts(index, key, m, parts, time)
+        checked = charted or (parts is not None and (info.lsl, info.usl) != (None, None))
+        if self._health.wire(index, key, m, number=info.kind == "gauge", checked=checked):
+            self._watched[index] = True
+
+    def _wire_charts(self, index: int, key: SignalKey, m: int, parts: PartConfig | None, time: int) -> bool:
+        """Wire a signal to the charts that name it. Returns whether one does."""
+        charted = False
+        if self._info(key).kind == "text":
+            return charted
         for i, runner in enumerate(self._runners):
             if not any(fnmatchcase(key.short, pattern) for pattern in runner.config.signals):
                 continue
             feeder = _feeder(runner.config, parts)
             if feeder is None:
                 continue
-            self._watched[index] = True
+            self._watched[index] = charted = True
             before = runner.channel.get(key)
             if before is not None and runner.feeders[before] != feeder:
                 runner.close(key, time, "the chart starts afresh: other values feed it now")
@@ -343,6 +361,7 @@ class Engine:
                 taker.slots.append(windows.slot(index))
                 taker.channels.append(channel)
             self._flow.charts.setdefault(m, []).append((runner, channel))
+        return charted
 
     def _wire_companion(self, index: int, key: SignalKey, m: int, parts: PartConfig | None) -> None:
         """Wire a signal that says the size of samples, or the recipe, of charts on its machine."""
@@ -386,6 +405,10 @@ class Engine:
         for m in self._flow.trackers:
             if m in mine:
                 self._flow.cut(m, mine[m])
+        judged = self._health.judge(batch, machine, self._flow.starts())
+        if judged is not batch:
+            batch = judged
+            mine = {m: segment(batch, a, b) for m, a, b in pieces if m in mine}
         usable = is_good(batch.status) & np.isfinite(batch.value)
         self._feed_readings(batch, machine, usable)
         for (m, _), windows in self._windows.items():

@@ -28,9 +28,10 @@ Feeder = Literal["part", "window", "reading"]
 
 CLEAR_AFTER: dict[Feeder, int] = {"part": 2, "window": 3, "reading": 10}
 POINT_EVERY_NS = 1_000_000_000  # at most one chart point a second per signal, and every violation
+GAP = 10  # mean intervals between values: behind a longer one, what came before predicts nothing
 CALM_ATTEMPTS = 3  # after a refusal for resemblance, so many screenings in a row must pass: chance passes one alone
 
-_VERSION, _COUNT, _OPEN, _INSIDE, _POINT, _CALM, _CLEAR, _BEGAN, _FED = range(9)
+_VERSION, _COUNT, _OPEN, _INSIDE, _POINT, _CALM, _CLEAR, _BEGAN, _FED, _NEWEST, _EVERY, _PRIMED = range(12)
 _BEYOND = "is {side} the control limit"
 _RULE_WORDS = {  # rule → (words, side is above/below instead of upper/lower, how far out its line stands)
     "1": (_BEYOND, True, 1.0),
@@ -98,7 +99,7 @@ class ChartRunner:
         self.channel: dict[SignalKey, int] = {}
         self._causes: list[str] = []
         self._out = outlet
-        self._state = np.zeros((0, 9), np.int64)
+        self._state = np.zeros((0, 12), np.int64)
         self._width = len(self.bank.columns)
         self._values = np.zeros((0, config.baseline, self._width))
         self._learning = 0
@@ -186,7 +187,7 @@ class ChartRunner:
 
     def _judge(self, now: _Round, part: str | None) -> NDArray[np.uint16]:
         ch, time, began = now.channel, now.time, now.began
-        found = self.bank.update(ch, now.items if self._width > 1 else now.items[:, 0])
+        found = self._behind_a_gap(ch, time, self.bank.update(ch, now.items if self._width > 1 else now.items[:, 0]))
         state, broken = self._state, found.violation > 0
         was_open = state[ch, _OPEN] > 0
         inside = np.where(was_open & ~broken, state[ch, _INSIDE] + 1, 0)
@@ -210,6 +211,22 @@ class ChartRunner:
                 lines = float(s.center[i]), float(s.ucl[i]), float(s.lcl[i])
                 self._point(c, t, float(s.statistic[i]), lines, f"{self.name} spread")
         return found.violation
+
+    def _behind_a_gap(self, ch: NDArray[np.intp], time: Ints, found: Judgement) -> Judgement:
+        """What was found; without the violations of values that a model predicts from others of before a gap."""
+        state = self._state
+        gap = (time - state[ch, _NEWEST] > GAP * state[ch, _EVERY]) & (state[ch, _NEWEST] > 0)
+        state[ch, _NEWEST] = time
+        if self.config.kind != "residual":
+            return found
+        state[ch[gap], _PRIMED] = self.config.lags
+        unsure = state[ch, _PRIMED] > 0
+        state[ch[unsure], _PRIMED] -= 1
+        return (
+            msgspec.structs.replace(found, violation=np.where(unsure, np.uint16(0), found.violation))
+            if unsure.any()
+            else found
+        )
 
     def _raise(self, channel: int, time: int, began: int, found: Judgement, i: int, part: str | None) -> None:
         key, limits, feeder = self.keys[channel], self.limits[channel], self.feeders[channel]
@@ -326,7 +343,7 @@ class ChartRunner:
             version=1, center=lines.center, ucl=lines.ucl, lcl=lines.lcl, sigma=estimate.sigma, n=estimate.n,
             time=time, note=self._note(values[:, 0], found, estimate, design, shared),
         )  # fmt: skip
-        state[_VERSION], state[_COUNT] = 1, 0
+        state[_VERSION], state[_COUNT], state[_NEWEST], state[_EVERY] = 1, 0, time, max(round(interval), 1)
         self._causes[channel] = ""
         self._learning -= 1
 

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from analytics.config import Feature
 from analytics.state import grow, pack, unpack
-from fieldlab.model.status import is_good
+from fieldlab.model.status import NOT_ACCURATE, is_good
 
 Floats = NDArray[np.float64]
 
-_GOOD, _OTHER, _FIRST, _SUM, _SQUARE, _LOW, _HIGH, _LAST = range(8)
+_GOOD, _OTHER, _FIRST, _SUM, _SQUARE, _LOW, _HIGH, _LAST, _SICK = range(9)
 
 
 class Accumulator:
@@ -23,7 +23,7 @@ class Accumulator:
     """
 
     def __init__(self) -> None:
-        self._table = np.zeros((0, 8))
+        self._table = np.zeros((0, 9))
         self._known = np.zeros((0, 2))  # whether, and which, value was in force when the window opened
         self._time = np.zeros((0, 2), np.int64)  # first and last Good reading
 
@@ -36,6 +36,7 @@ class Accumulator:
         """Take readings in event order. Only Good numbers count; Bad and Uncertain ones are counted as `other`."""
         well = is_good(status)
         np.add.at(self._table[:, _OTHER], slot[~well], 1.0)
+        np.add.at(self._table[:, _SICK], slot[status & np.uint32(0xFFFF0000) == NOT_ACCURATE], 1.0)
         use = well & np.isfinite(value)
         slot, time, value = slot[use], time[use], value[use]
         table = self._table
@@ -60,8 +61,12 @@ class Accumulator:
         """Bad and Uncertain readings in the window."""
         return np.asarray(self._table[slot, _OTHER])
 
+    def sick(self, slot: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Whether the sensor was sick at a time in the window: its features say nothing then."""
+        return np.asarray(self._table[slot, _SICK] > 0)
+
     def feature(self, slot: NDArray[np.intp], feature: Feature, length_ns: int | None = None) -> Floats:
-        """One feature of each slot; NaN where there is no Good reading (or one alone, for std).
+        """One feature of each slot; NaN where there is no Good reading (or one alone, for std), or a sick sensor.
 
         Args:
             slot: which slots, (k,).
@@ -86,7 +91,7 @@ class Accumulator:
                 found = (span if length_ns is None else np.full(len(slot), length_ns)) / 1e9
             else:
                 found = rows[:, {"last": _LAST, "min": _LOW, "max": _HIGH}[feature]]
-        return np.where(count > 0, found, np.nan)
+        return np.where((count > 0) & (rows[:, _SICK] == 0), found, np.nan)
 
     def steady(self, slot: NDArray[np.intp]) -> Floats:
         """The one value in force all through the window, also if it was said before; NaN if it changed."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from analytics.config import AnalyticsConfig, ChartConfig, PartConfig, validate
+from analytics.health.config import HealthConfig, HealthKeys, SensorRule
 from edge.actions.config import BoundAction
 from edge.actions.wiring import bind_actions
 from edge.loops import refuse_loops
@@ -78,6 +79,13 @@ class SignalRule(msgspec.Struct, frozen=True, kw_only=True):
         usl: upper specification limit, in `unit`.
         target: nominal value, in `unit`.
         uncertainty: expanded uncertainty (k = 2) of a measured value, in `unit`: verdicts then keep a guard band.
+        health: the checks of the sensor to make, of `analytics.health.config.CHECKS`; absent: all; [] for none.
+        range: lowest and highest value that the sensor can give.
+        stuck: equal readings in a row that are no chance; absent: learned.
+        silent: how long without a reading is too long; absent: learned where readings come regularly.
+        step: largest change from a reading to the next that the quantity can make; absent: learned.
+        twin: another sensor of the same quantity, `machine/signal`.
+        twin_tolerance: how far the mean difference to the twin may move; absent: learned.
     """
 
     match: str
@@ -90,6 +98,18 @@ class SignalRule(msgspec.Struct, frozen=True, kw_only=True):
     usl: float | None = None
     target: float | None = None
     uncertainty: float | None = None
+    health: tuple[str, ...] | None = None
+    range: tuple[float, float] | None = None
+    stuck: int = 0
+    silent: str = ""
+    step: float | None = None
+    twin: str = ""
+    twin_tolerance: float | None = None
+
+    @property
+    def sensor(self) -> SensorRule:
+        """What it says of the sensor's health."""
+        return SensorRule(**{key: getattr(self, key) for key in SensorRule.__struct_fields__})
 
 
 class Configured(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +132,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     charts: tuple[ChartConfig, ...]
     parts: tuple[PartConfig, ...]
     actions: tuple[BoundAction, ...] = ()
+    health: HealthKeys = HealthKeys()
 
     def source_context(self, index: int) -> SourceContext:
         """What the source at `index` is told."""
@@ -141,6 +162,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
             lateness=float(self.agent.lateness),
             false_alarms=self.agent.false_alarms,
             shift=f"{float(self.agent.shift):f}s",
+            health=HealthConfig(**msgspec.structs.asdict(self.health), rules=tuple(r.sensor for r in self.rules)),
         )
 
 
@@ -156,6 +178,7 @@ class _Top(msgspec.Struct, frozen=True, kw_only=True):
     chart: tuple[dict[str, Any], ...] = ()
     part: tuple[dict[str, Any], ...] = ()
     action: tuple[dict[str, Any], ...] = ()
+    health: dict[str, Any] = {}
 
 
 def load(path: Path, *, agent: str = "") -> AgentConfig:
@@ -194,6 +217,7 @@ def load(path: Path, *, agent: str = "") -> AgentConfig:
         rules=tuple(document.bind(SignalRule, t, f"signal[{i}]") for i, t in enumerate(top.signal)),
         charts=tuple(document.bind(ChartConfig, t, f"chart[{i}]") for i, t in enumerate(top.chart)),
         parts=tuple(document.bind(PartConfig, t, f"part[{i}]") for i, t in enumerate(top.part)),
+        health=document.bind(HealthKeys, top.health, "health"),
         actions=bind_actions(document, top.action, [(s.kind, s.config) for s in sources]),
     )
     for key, message in validate(config.analytics()):
@@ -240,14 +264,15 @@ def _struct(document: Document, section: str, kind: str, key: str) -> type[msgsp
 
 def _refuse_worker_with_judgement(document: Document, config: AgentConfig) -> None:
     """A shared subscription spreads one machine's readings: such an agent only stores."""
-    if not config.charts and not config.parts:
+    checks = config.health.signals or any(rule.sensor.said for rule in config.rules)
+    if not config.charts and not config.parts and not checks:
         return
     for source in config.sources:
         for topic in getattr(source.config, "topics", ()):
             if topic.startswith("$share/"):
                 raise document.error(
                     f"{topic!r} is a shared subscription, which spreads one machine's readings over several agents:"
-                    " remove [[chart]] and [[part]], or subscribe without $share",
+                    " remove [[chart]], [[part]] and checks of sensors, or subscribe without $share",
                     f"{source.key}.topics",
                 )
 

@@ -9,7 +9,7 @@ MODULES = [
     "arl", "constants", "counts", "distributions", "limits", "nelson", "channels", "calibration", "charts.individuals",
     "charts.xbar", "charts.attributes", "charts.ewma", "charts.cusum", "charts.residual", "charts.short_run",
     "charts.t2", "charts.mewma", "charts.pca", "charts.cva", "capability", "stability", "normality", "pearson",
-    "yields", "msa", "guardband",
+    "yields", "msa", "guardband", "health.runs", "health.reference",
 ]  # fmt: skip
 
 
