@@ -1,8 +1,10 @@
-"""Which gaps a broker's connection leaves: while it is lost, and while the agent does not run."""
+"""Which gaps a broker leaves: while it is lost or the agent does not run, and where messages never came."""
 
 import time
+from collections.abc import Iterable
 
 from edge.sources.base import Over, Sink
+from edge.sources.mqtt.keeper import Hole
 
 _KEPT = "the broker had kept the session; what its queue limit dropped it does not say"
 _NOT_KEPT = "the broker had not kept the session"
@@ -49,6 +51,12 @@ class ConnectionGaps:
             since = {signal: max(newest, last_data) for signal, newest in last.items()}
             self._sink.open_gap(self._source, "source_down", since, detail=reason)
             self._open = True
+
+    def missing(self, holes: Iterable[Hole]) -> None:
+        """Messages never came, as the numbers of those around them show."""
+        for hole in holes:
+            spans = {signal: (hole.start, max(hole.end, hole.start + 1)) for signal in hole.signals}
+            self._sink.note_gap(self._source, "notification_lost", spans, state=hole.state, detail=hole.detail)
 
     def resumed(self, *, present: bool) -> None:
         """The broker has answered the subscriptions; `present`: it had kept our session."""

@@ -1,8 +1,10 @@
-"""What a dialect may remember: state that is on disk before messages are acknowledged, and messages given up later."""
+"""What a dialect may remember: state on disk before messages are acknowledged, messages given up later, and holes."""
 
 from collections.abc import Callable
 
 import msgspec
+
+from edge.sources.base import Over
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -19,6 +21,24 @@ class Rejected(msgspec.Struct, frozen=True):
     payload: bytes
     arrival: int
     reason: str
+
+
+class Hole(msgspec.Struct, frozen=True):
+    """An interval in which messages are missing, as their own numbers show.
+
+    Attributes:
+        signals: those that the messages may have been about.
+        start: up to here nothing is missing, ns.
+        end: from here on nothing is missing, ns.
+        state: `ended`, if messages are surely missing; `unverifiable`, if nobody can say whether there were any.
+        detail: in words.
+    """
+
+    signals: tuple[int, ...]
+    start: int
+    end: int
+    state: Over
+    detail: str
 
 
 class Keeper:
@@ -40,4 +60,8 @@ class Keeper:
 
     def rejected(self) -> list[Rejected]:
         """Messages that the dialect kept back and gave up since the last time."""
+        return []
+
+    def holes(self) -> list[Hole]:
+        """Where messages are missing, as was found since the last time."""
         return []

@@ -224,6 +224,7 @@ class MqttSource:
                 self._drive(client.loop_read)
             self._speak()
             self._hand_over()
+            self._gaps.missing(self._keeper.holes())
             self._acknowledge()
             if client.want_write():
                 self._drive(client.loop_write)

@@ -8,8 +8,9 @@ nothing is guessed, and nothing is dropped. Rules: Eclipse Sparkplug 3.0.0, chap
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 
+from edge.sources.base import Over
 from edge.sources.mqtt.dialect import Ignored
-from edge.sources.mqtt.keeper import Rejected
+from edge.sources.mqtt.keeper import Hole, Rejected
 from edge.sources.mqtt.sparkplug.known import Known
 from edge.sources.mqtt.sparkplug.message import One
 from edge.sources.mqtt.sparkplug.naming import parse
@@ -32,6 +33,7 @@ class Flow:
 
     Attributes:
         rejected: messages that waited and were given up.
+        holes: intervals in which messages are missing.
 
     Args:
         known: the edge nodes.
@@ -56,6 +58,7 @@ class Flow:
         remembered: int,
     ) -> None:
         self.rejected: list[Rejected] = []
+        self.holes: list[Hole] = []
         self._known, self._waiting, self._reader, self._totals = known, waiting, reader, totals
         self._sure, self._want, self._born = sure, want, born
         self._branch = known.branch
@@ -121,6 +124,7 @@ class Flow:
     def _in_order(self, node: Node, one: One, released: list[Reading]) -> list[Reading]:
         """The message that was to come next."""
         body, kind, device = one.body, one.name.kind, one.name.device
+        node.last = max(node.last, self._made(one))
         if body.seq is not None:
             node.expected = (body.seq + 1) & 255
         if kind == "DBIRTH":
@@ -158,6 +162,7 @@ class Flow:
     def _node_birth(self, node: Node, one: One, released: list[Reading]) -> list[Reading]:
         table = Table.of(one.body)
         bdseq = one.bdseq
+        self._session(node, one, bdseq)
         own = self._branch(node, "")
         older = own.table
         if bdseq is None or bdseq != node.bdseq:
@@ -169,7 +174,8 @@ class Flow:
         self._totals["retyped"] += 0 if older is None else table.retyped(older)
         proof, own.table = own.table, table
         node.bdseq, node.birth_qos, own.born = bdseq, one.qos, one.body.time
-        node.online = node.trusted = True
+        node.online = node.trusted = node.watched = True
+        node.last = max(node.last, self._made(one))
         node.expected = None if one.body.seq is None else (one.body.seq + 1) & 255
         self._born(node)
         self._known.changed(node)
@@ -195,8 +201,12 @@ class Flow:
             return self._again(node, one)
         if not node.online or (bdseq is not None and node.bdseq is not None and bdseq != node.bdseq):
             self._totals["late_deaths"] += 1  # a will may come long after the next birth
+            self._foreign_death(node, one, bdseq)
             raise Ignored("ignored")
         self._totals["deaths"] += 1
+        if node.early_since is not None:
+            self.incomplete(node)
+        node.last = max(node.last, one.arrival)
         node.online = node.trusted = False
         node.expected = None
         dead = [b for b in node.branches.values() if b.online]
@@ -222,6 +232,49 @@ class Flow:
         told = one.body.time if one.name.kind == "DDEATH" else None
         at = None if told is None else self._reader.time(told, one.arrival)
         return one.arrival if at is None else at
+
+    def incomplete(self, node: Node) -> None:
+        """Messages of a session are missing, and will not come."""
+        missed = self._waiting.missing(node)
+        first = self._waiting.first_early(node)
+        self._totals["gaps"] += 1
+        self._totals["missed"] += missed
+        if first is not None:
+            end = self._made(One.of(first.topic, first.payload, first.arrival, first.qos))
+            which = f"from seq {node.expected}" if node.expected is not None else "of its sequence"
+            words = f"{missed} messages of edge node {'/'.join(node.key)} never came, {which} on"
+            self._hole(node, end, "ended", words)
+
+    def _session(self, node: Node, one: One, bdseq: int | None) -> None:
+        """A birth certificate: is something missing before it, as its bdSeq says (Eclipse Sparkplug 3.0.0, 6.4.7)?"""
+        if node.trusted and node.early_since is not None:
+            self.incomplete(node)
+        if not node.watched or bdseq is None or node.bdseq in (None, bdseq):
+            return
+        who = f"edge node {'/'.join(node.key)}: birth with bdSeq {bdseq} after {node.bdseq}"
+        if bdseq != ((node.bdseq or 0) + 1) & 255:
+            self._hole(node, self._made(one), "unverifiable", f"{who}; of what was between nothing came")
+        elif node.online:
+            self._hole(node, self._made(one), "unverifiable", f"{who}, without the death: its last messages may lack")
+
+    def _foreign_death(self, node: Node, one: One, bdseq: int | None) -> None:
+        """A death of another session: of a later one, if its birth never came."""
+        if not node.watched or bdseq is None or node.bdseq is None or not 0 < (bdseq - node.bdseq) & 255 < 128:
+            return
+        who = f"edge node {'/'.join(node.key)}: death with bdSeq {bdseq} after the birth with {node.bdseq}"
+        self._hole(node, one.arrival, "unverifiable", f"{who}; of that session nothing else came")
+        node.last = max(node.last, one.arrival)
+        self._want(node)
+
+    def _hole(self, node: Node, end: int, state: Over, detail: str) -> None:
+        signals = tuple(index for branch in node.branches.values() for index, _ in branch.signals.values())
+        if signals and node.last:
+            self._totals["holes"] += 1
+            self.holes.append(Hole(signals, node.last, end, state, detail))
+
+    def _made(self, one: One) -> int:
+        """When a message was made, ns; of one whose time cannot be, when it came."""
+        return self._reader.time(one.body.time, one.arrival) or one.arrival
 
     def _hold(self, node: Node, one: One, *, late: bool) -> None:
         self._totals["held"] += 1

@@ -8,7 +8,7 @@ from edge.sources.base import SourceContext
 from edge.sources.mqtt.config import MqttConfig
 from edge.sources.mqtt.dialect import Ignored
 from edge.sources.mqtt.formats import Signals
-from edge.sources.mqtt.keeper import Keeper, Rejected
+from edge.sources.mqtt.keeper import Hole, Keeper, Rejected
 from edge.sources.mqtt.rows import Rows
 from edge.sources.mqtt.sparkplug.flow import Flow
 from edge.sources.mqtt.sparkplug.known import Known
@@ -25,8 +25,8 @@ from fieldlab.model import Guarantee, SignalKey
 
 _SEEN = 4096  # messages remembered, at least, to know them when they come again
 _COUNTERS = (
-    "births deaths late_deaths held reordered gaps missed repeated rejected superseded skipped mismatched retyped "
-    "unborn absurd_times historical transient rebirths_asked"
+    "births deaths late_deaths held reordered gaps missed holes repeated rejected superseded skipped mismatched "
+    "retyped unborn absurd_times historical transient rebirths_asked"
 )
 
 
@@ -116,6 +116,7 @@ class HostDialect(Speaker, Keeper):
         for node in self._known.nodes.values():
             kept = present and self._persistent and node.birth_qos > 0
             node.trusted = node.trusted and kept
+            node.watched = node.watched and kept
 
     def greetings(self, *, present: bool) -> list[Message]:
         """As in `Speaker`."""
@@ -129,8 +130,7 @@ class HostDialect(Speaker, Keeper):
     def drain(self) -> list[Message]:
         """As in `Speaker`."""
         for node in self._waiting.overdue():
-            self._totals["gaps"] += 1
-            self._totals["missed"] += self._waiting.missing(node)
+            self._flow.incomplete(node)
             node.trusted = False
             self._known.changed(node)
             self._waiting.give_up_order(node)
@@ -150,6 +150,11 @@ class HostDialect(Speaker, Keeper):
     def rejected(self) -> list[Rejected]:
         """As in `Keeper`."""
         found, self._flow.rejected = self._flow.rejected, []
+        return found
+
+    def holes(self) -> list[Hole]:
+        """As in `Keeper`: gaps of the sequence, and of bdSeq."""
+        found, self._flow.holes = self._flow.holes, []
         return found
 
     def checkpoint(self) -> Callable[[], None] | None:

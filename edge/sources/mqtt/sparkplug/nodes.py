@@ -90,6 +90,8 @@ class Node:
         branches: the node itself and its devices, by the device's name.
         held: messages that wait, by their hash.
         early_since: when the first of those that came too early began to wait.
+        last: when the newest message was made that was read in its turn, ns; up to there nothing is missing.
+        watched: whether nothing of it can have passed us by since its last birth certificate.
     """
 
     def __init__(self, key: tuple[str, str]) -> None:
@@ -102,6 +104,8 @@ class Node:
         self.branches: dict[str, Branch] = {}
         self.held: OrderedDict[int, Held] = OrderedDict()
         self.early_since: float | None = None
+        self.last = 0
+        self.watched = False
 
     def record(self) -> NodeRecord:
         """What is kept of it on disk."""

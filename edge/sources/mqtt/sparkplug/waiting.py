@@ -132,6 +132,10 @@ class Waiting:
         ]
         return min(steps, default=0)
 
+    def first_early(self, node: Node) -> Held | None:
+        """The first of those that came too early, by arrival."""
+        return min((h for h in node.held.values() if not h.late), key=lambda h: h.arrival, default=None)
+
     def give_up_order(self, node: Node) -> None:
         """Only a birth certificate can release what waits."""
         for held in node.held.values():

@@ -116,6 +116,13 @@ def test_an_edge_node_is_born_speaks_loses_a_message_and_dies(
     wait_until(lambda: running.counter("births") == 4, what="a gap asks for a birth, and the edge node answers")
     wait_until(lambda: sorted(loads(sink)) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 7.0], what="nothing waits any more")
     assert (n.asked, running.counter("gaps"), running.counter("missed")) == (1, 1, 1)
+    gaps = {each.key.short: each for each in sink.known_gaps.values()}
+    assert set(gaps) == {"line-3/load", "cnc/count"}
+    assert {(each.cause, each.state) for each in gaps.values()} == {("notification_lost", "ended")}
+    times = {value: at for name, at, value, _ in sink.readings()[::-1] if name == "line-3/load"}  # the first of each
+    assert times[5.0] <= gaps["line-3/load"].time < gaps["line-3/load"].end, "payloads are stamped after their metrics"
+    assert abs(gaps["line-3/load"].end - times[7.0]) < 10_000_000
+    assert "1 messages of edge node plant/line-3 never came, from seq 7 on" in gaps["line-3/load"].detail
 
     before = time.time_ns()
     n.die()

@@ -367,3 +367,67 @@ def test_somebody_says_that_we_are_not_there(host: Any) -> None:
     assert h(("spBv1.0/STATE/line-3", b'{"online": true, "timestamp": 1}')) == "ignored"
     h.now += 2
     assert h.say() == []
+
+
+def test_what_the_sequence_and_bdseq_show_to_be_missing_is_a_hole(host: Any, edge_node: Any) -> None:
+    h, n = host(), edge_node()
+    h(n.nbirth(n.metric("a", 1.0, alias=1)))
+    h(n.send("DBIRTH", n.metric("b", 1.0, alias=2), device="d"))
+    h(n.send("NDATA", n.metric(None, 2.0, alias=1)))
+    before = n.clock
+    n.send("NDATA", n.metric(None, 3.0, alias=1))
+    n.send("NDATA", n.metric(None, 4.0, alias=1))
+    h(n.send("NDATA", n.metric(None, 5.0, alias=1)))
+    after = n.clock
+    assert h.dialect.holes() == [], "they may still come"
+    h.now += 3
+    h.say()
+    (hole,) = h.dialect.holes()
+    assert {h.table[i].short for i in hole.signals} == {"n/a", "d/b"}, "nobody knows what the messages were about"
+    assert (hole.start, hole.end, hole.state) == (before * 10**6, after * 10**6, "ended")
+    assert "2 messages of edge node g/n never came, from seq 3 on" in hole.detail
+    assert (h.dialect.holes(), h.count("holes"), h.count("missed")) == ([], 1, 2)
+
+    h(n.nbirth(n.metric("a", 6.0, alias=1)))  # the answer to our request: the same session
+    assert h.dialect.holes() == []
+    h(n.ndeath())
+    h(n.nbirth(n.metric("a", 7.0, alias=1), bdseq=1))
+    assert h.dialect.holes() == [], "a death, and the next session: nothing is missing"
+    h(n.nbirth(n.metric("a", 8.0, alias=1), bdseq=2))
+    (hole,) = h.dialect.holes()
+    assert (hole.state, hole.end) == ("unverifiable", n.clock * 10**6)
+    assert "bdSeq 2 after 1, without the death" in hole.detail
+    h(n.ndeath())
+    h(n.nbirth(n.metric("a", 9.0, alias=1), bdseq=5))
+    (hole,) = h.dialect.holes()
+    assert "bdSeq 5 after 2; of what was between nothing came" in hole.detail
+    h(n.ndeath(bdseq=4))
+    assert h.dialect.holes() == [], "a late will of a session before"
+    h.now += 600  # requests to one edge node have pauses between them
+    h.say()
+    h(n.ndeath(bdseq=6))
+    (hole,) = h.dialect.holes()
+    assert "death with bdSeq 6 after the birth with 5" in hole.detail
+    assert h.say() == [n.topic("NCMD")], "so its births are asked for"
+
+
+@pytest.mark.parametrize("end", ["birth", "death"])
+def test_a_birth_or_a_death_ends_the_wait_for_a_missing_message(host: Any, edge_node: Any, end: str) -> None:
+    h, n = host(), edge_node()
+    h(n.nbirth(n.metric("a", 1.0, alias=1)))
+    n.send("NDATA", n.metric(None, 2.0, alias=1))
+    assert h(n.send("NDATA", n.metric(None, 3.0, alias=1))) == "held"
+    h(n.nbirth(n.metric("a", 4.0, alias=1)) if end == "birth" else n.ndeath())
+    assert [hole.state for hole in h.dialect.holes()] == ["ended"]
+    assert h.count("missed") == 1
+
+
+def test_while_we_were_away_a_new_session_is_no_hole(host: Any, edge_node: Any) -> None:
+    h, n = host(), edge_node()
+    h(n.nbirth(n.metric("a", 1.0, alias=1)))
+    h.connect(present=False)
+    h(n.nbirth(n.metric("a", 2.0, alias=1), bdseq=7))
+    assert h.dialect.holes() == [], "the gap of the connection has it"
+    h.connect(present=True)
+    h(n.nbirth(n.metric("a", 2.0, alias=1), bdseq=9))
+    assert len(h.dialect.holes()) == 1, "the broker had kept what was between: it was not there"
