@@ -49,7 +49,8 @@ class GapKeeper:
         self._recording = False
         self._source = source
         self._sink = sink
-        self._last: NDArray[np.int64] = np.zeros(0, np.int64)  # by signal; 0: none came since the agent started
+        self._times: NDArray[np.int64] = np.zeros(0, np.int64)  # by signal; 0: none came since the agent started
+        self._fresh: tuple[NDArray[np.uint32], NDArray[np.int64]] | None = None  # the last that came, not yet there
         self._awaited: dict[int, int] = {}  # signals that are down → the last moment up to which nothing is missing
         self._by_journal: set[int] = set()  # of these that moment may be a status of ours, by our clock
         self._before: NDArray[np.int64] | None = None  # `_last` before notifications that are missing
@@ -58,6 +59,17 @@ class GapKeeper:
         self._going_on = False  # what the server had kept still comes
         self._holed = False  # what the server had kept was not all there
         self.ended = asyncio.Event()
+
+    @property
+    def _last(self) -> NDArray[np.int64]:
+        """The time of the newest reading of each signal, ns; 0 if none came since the agent started."""
+        if self._fresh is not None:
+            (signals, times), self._fresh = self._fresh, None
+            top = int(signals.max())
+            if top >= len(self._times):
+                self._times = np.append(self._times, np.zeros(top + 1 - len(self._times) + 64, np.int64))
+            self._times[signals] = np.maximum(self._times[signals], times)
+        return self._times
 
     def adopt(self, declared: Sequence[DeclaredSignal], *, whole: bool) -> None:
         """Take up the signals that earlier runs have read: until their next reading, they may miss some.
@@ -160,20 +172,26 @@ class GapKeeper:
         signals = batch.signal
         if not len(signals):
             return
-        top = int(signals.max())
-        if top >= len(self._last):
-            self._last = np.append(self._last, np.zeros(top + 1 - len(self._last) + 64, np.int64))
         if lost:
             self._recording = True
             self._overflowed(batch, lost, again=again)
         if self._awaited and not self._going_on and not again:
             self._back(batch)
-        self._last[signals] = np.maximum(self._last[signals], batch.time)
+        self._note(signals, batch.time)
         if self._going_on or (self._recording and self._remember):
             self._heard.append((signals, batch.time))
             self._heard_rows += len(signals)
             while self._heard_rows > _REMEMBERED:  # what is forgotten may be counted as recovered
                 self._heard_rows -= len(self._heard.pop(0)[0])
+
+    def _note(self, signals: NDArray[np.uint32], times: NDArray[np.int64]) -> None:
+        """Of batches of the same signals only the newest times count: they are looked at when somebody asks."""
+        if self._fresh is not None:
+            if self._fresh[0] is signals:
+                times = np.maximum(self._fresh[1], times)
+            else:
+                _ = self._last
+        self._fresh = (signals, times)
 
     def heard(self, signal: int, start: int, end: int) -> NDArray[np.int64]:
         """The times of a signal's readings in [start, end] that came while a gap was known, ns, (n,)."""

@@ -17,7 +17,7 @@ from edge.sources.opcua.decode import Published, UndecodableError, decode, decod
 from edge.sources.opcua.event_writer import joined
 from edge.sources.opcua.events import EventReceiver
 from edge.sources.opcua.gaps import GapKeeper
-from edge.sources.opcua.remembered import Memory
+from edge.sources.opcua.repeats import Memory
 from edge.sources.opcua.session import Receipt
 from edge.sources.opcua.signals import SignalMap, overflow
 from edge.sources.opcua.typed import Typed
@@ -33,7 +33,7 @@ _TRANSFERRED: Final = 0x002D0000  # GoodSubscriptionTransferred
 _FIRST_ROW: Final = np.zeros(1, np.uint32)
 _FIRST: Final = np.zeros(1, np.bool_)
 _AGAIN: Final = np.ones(1, np.bool_)
-_NODE_GONE: Final = (0x80330000, 0x80340000)  # BadNodeIdInvalid, BadNodeIdUnknown
+_NODE_GONE: Final = (np.uint32(0x80330000), np.uint32(0x80340000))  # BadNodeIdInvalid, BadNodeIdUnknown
 
 
 class SubscriptionLostError(Exception):
@@ -170,7 +170,8 @@ class Receiver:
             published = decode(body, arrival, memory=self._memory)
         except UndecodableError as e:
             return self._set_aside(body, e, arrival)
-        count.acks_refused += sum(1 for result in published.results if result & 0x80000000)
+        if any(published.results):
+            count.acks_refused += sum(1 for result in published.results if result & 0x80000000)
         if published.keep_alive:
             return None
         self._look_for_gap(published.subscription, published.sequence)
@@ -195,7 +196,9 @@ class Receiver:
         status = columns.batch.status
         flagged = bool(status.any())
         if flagged:
-            self.gone.update(columns.batch.signal[(status == _NODE_GONE[0]) | (status == _NODE_GONE[1])].tolist())
+            near = (status - _NODE_GONE[0]) <= _NODE_GONE[1] - _NODE_GONE[0]
+            if near.any():
+                self.gone.update(columns.batch.signal[np.isin(status, _NODE_GONE)].tolist())
         self.freshness.note(columns)
         letters: list[DeadLetter] = []
         columns, wrong = absurd.split(columns)

@@ -21,7 +21,7 @@ from asyncua.client.ua_session import UaSession
 from asyncua.common.utils import Buffer
 from asyncua.ua import uaerrors
 
-from edge.sources.opcua.transport import PublishTransport
+from edge.sources.opcua.transport import Answered, PublishTransport
 
 log = structlog.get_logger()
 
@@ -174,6 +174,7 @@ class PublishSession(UaSession):
         self._wanted = pumps
         self._pumps: set[asyncio.Task[Any]] = set()
         self._transport: PublishTransport | None = None
+        self._taken: dict[asyncio.Future[bytes | Buffer], list[tuple[int, int]]] = {}
 
     def ensure_publish_loop(self) -> None:
         """Start the pumps; asyncua calls it when a subscription was created."""
@@ -253,29 +254,60 @@ class PublishSession(UaSession):
             seen.add(found[0])
             yield found[0]
 
-    async def _publish(self, taken: list[tuple[int, int]]) -> bytes:
+    def _send(self, taken: list[tuple[int, int]], answered: Answered | None = None) -> "asyncio.Future[bytes | Buffer]":
         protocol = self._client.protocol
         if protocol is None:
             raise ConnectionError("the connection is not open")
         if self._transport is None:
             self._transport = PublishTransport.on(protocol)
-        answer = await self._transport.publish(taken)
+        return self._transport.publish(taken, answered)
+
+    def _check(self, answer: bytes | Buffer) -> bytes:
         if isinstance(answer, Buffer):
+            protocol = self._client.protocol
+            if protocol is None:
+                raise ConnectionError("the connection is not open")
             protocol.check_answer(answer, "")  # raises what a ServiceFault says
             answer = bytes(answer)
         return answer
 
+    async def _publish(self, taken: list[tuple[int, int]]) -> bytes:
+        return self._check(await self._send(taken))
+
+    def _answered(self, body: bytes, future: "asyncio.Future[bytes | Buffer]") -> list[tuple[int, int]] | None:
+        """Take a notification while the socket is read; see `Answered`."""
+        self._taken[future] = []
+        self._take(body)
+        acknowledgements = self.acknowledgements
+        if self.lost.done() or acknowledgements.holding or (self._gaps is not None and self._gaps.missing()):
+            return None
+        self._taken[future] = taken = acknowledgements.take()
+        return taken
+
+    def _take(self, body: bytes) -> None:
+        try:
+            receipt = self._receive(body)
+        except Exception as e:  # noqa: BLE001  whatever went wrong, the supervisor must hear of it and reconnect
+            self.lose(e)
+            return
+        if receipt is not None:
+            self.acknowledgements.add(receipt)
+
     async def _pump(self) -> None:
-        while True:
+        """Keep one Publish request at the server. It wakes where something is to be waited for, or is wrong."""
+        while not self.lost.done():
             await self.acknowledgements.room()
+            future = None
             taken = self.acknowledgements.take()
             try:
-                body = await self._publish(taken)
+                future = self._send(taken, self._answered)
+                self._taken[future] = taken
+                body = self._check(await future)
             except uaerrors.BadTimeout:
-                self.acknowledgements.back(taken)
+                self._back(future, taken)
                 continue
             except uaerrors.BadTooManyPublishRequests:
-                self.acknowledgements.back(taken)
+                self._back(future, taken)
                 self.too_many += 1
                 if self._wanted == 1:
                     await asyncio.sleep(0.1)  # another client of this session's server has them all
@@ -283,20 +315,23 @@ class PublishSession(UaSession):
                 self._wanted -= 1
                 return
             except (uaerrors.UaError, OSError, TimeoutError) as e:
-                self.acknowledgements.back(taken)
+                self._back(future, taken)
                 self.lose(e)
                 return
             except asyncio.CancelledError:
-                self.acknowledgements.back(taken)  # whether it arrived nobody knows: twice does no harm
+                self._back(future, taken)  # whether it arrived nobody knows: twice does no harm
                 raise
+            self._taken.pop(future)
+            if body:
+                self._take(body)  # it came in pieces, or encrypted
             try:
-                receipt = self._receive(body)
-                if receipt is not None:
-                    self.acknowledgements.add(receipt)
                 await self.fill()
-            except Exception as e:  # noqa: BLE001  whatever went wrong, the supervisor must hear of it and reconnect
+            except Exception as e:  # noqa: BLE001  as above
                 self.lose(e)
-                return
+
+    def _back(self, future: "asyncio.Future[bytes | Buffer] | None", taken: list[tuple[int, int]]) -> None:
+        """What the last request of this future was to acknowledge may not have arrived."""
+        self.acknowledgements.back(taken if future is None else self._taken.pop(future))
 
     def lose(self, reason: Exception) -> None:
         """Say that this session is over."""

@@ -38,6 +38,8 @@ class SignalMap:
         self._states: dict[int, dict[str, str]] = {}
         self._keys: dict[int, SignalKey] = {}
         self._full: set[int] = set()
+        self._handles: NDArray[np.uint32] | None = None  # of the last notification, all of them plain signals
+        self._signals: NDArray[np.uint32] = np.empty(0, np.uint32)
         self.refused = 0
         self.unknown = 0
 
@@ -86,6 +88,7 @@ class SignalMap:
             return self._scalar_index(handle) if handle < len(self._declared) else None
         if handle >= len(self._declared):
             return None
+        self._handles = None
         leaves = self._leaves.setdefault(handle, {})
         if path not in leaves:
             known = self._declared[handle]
@@ -100,6 +103,9 @@ class SignalMap:
         """The readings by signal; `refused` and `unknown` count those that are dropped."""
         batch = columns.batch
         handles = batch.signal
+        if handles is self._handles and columns.element is None:
+            return _of(self._signals, batch)
+        self._handles = None
         if (
             columns.element is None
             and not self._elements
@@ -109,7 +115,10 @@ class SignalMap:
         ):
             signal = self._scalar[handles]
             if not (signal == _UNKNOWN).any():
-                return msgspec.structs.replace(batch, signal=signal)
+                if not handles.flags.writeable:  # the decoder gives the same array while the handles are the same
+                    self._handles, self._signals = handles, signal
+                    signal.flags.writeable = False
+                return _of(signal, batch)
         return self._one_by_one(columns)
 
     def _one_by_one(self, columns: Columns) -> Batch:
@@ -149,6 +158,7 @@ class SignalMap:
         return found
 
     def _element_index(self, handle: int, element: int) -> int | None:
+        self._handles = None
         found = self._elements.setdefault(handle, [])
         while len(found) <= element:
             key = self._declared[handle].key
@@ -177,6 +187,13 @@ class SignalMap:
             return None
         self._keys[index] = info.key
         return index
+
+
+def _of(signal: NDArray[np.uint32], batch: Batch) -> Batch:
+    """`batch` by signal."""
+    return Batch(
+        signal, batch.time, batch.value, batch.status, batch.text_row, batch.text, batch.integer_row, batch.integer
+    )
 
 
 def overflow(batch: Batch) -> dict[int, int]:

@@ -12,6 +12,7 @@ protocol stays in charge of the channel; what is encrypted, too. Private names o
 import asyncio
 import struct
 import time
+from collections.abc import Callable
 from typing import Final
 
 from asyncua.client.ua_client import UASocketProtocol
@@ -24,6 +25,8 @@ from edge.sources.opcua.wire import EPOCH_TICKS
 _ROOM: Final = 1 << 18  # of a chunk of 64 KiB, four
 _PUBLISH_REQUEST: Final = b"\x01\x00\x3a\x03"  # NodeId 826, NodeIds.csv
 _PUBLISH_RESPONSE: Final = b"\x01\x00\x3d\x03"  # NodeId 829
+_RESULT: Final = 4 + 8 + 4 + 3  # the high byte of the ServiceResult in a response
+_BAD: Final = 0x80
 # MessageType and chunk, size, channel, token, sequence number, request id: OPC 10000-6, 6.7.2 and 7.1.2.2.
 _FRAME: Final = struct.Struct("<4sIIIII")
 _SIZE: Final = struct.Struct("<I")
@@ -32,6 +35,10 @@ _SIZE: Final = struct.Struct("<I")
 _HEADER: Final = struct.Struct("<qIIiI3si")
 _ACKNOWLEDGEMENT: Final = struct.Struct("<II")
 _LAST: Final = (1 << 32) - 1
+
+
+# (body, future of the request) → what to acknowledge next, None if there is something to do first; does not raise.
+Answered = Callable[[bytes, "asyncio.Future[bytes | Buffer]"], list[tuple[int, int]] | None]
 
 
 class PublishTransport(asyncio.BufferedProtocol):
@@ -46,7 +53,7 @@ class PublishTransport(asyncio.BufferedProtocol):
         self._room = bytearray(_ROOM)
         self._view = memoryview(self._room)
         self._filled = 0
-        self._waiting: set[int] = set()
+        self._waiting: dict[int, Answered | None] = {}
         self._token: object = None
         self._prefix = b""
 
@@ -63,15 +70,29 @@ class PublishTransport(asyncio.BufferedProtocol):
         inner.transport.set_protocol(own)
         return own
 
-    def publish(self, acknowledgements: list[tuple[int, int]]) -> "asyncio.Future[bytes | Buffer]":
+    def publish(
+        self, acknowledgements: list[tuple[int, int]], answered: "Answered | None" = None
+    ) -> "asyncio.Future[bytes | Buffer]":
         """Send a Publish request; what it returns is the body of its answer, which may be a ServiceFault in a `Buffer`.
 
         Args:
             acknowledgements: (subscription, sequence number) each.
+            answered: takes plain answers at once, and says what the next request, which is sent at once as well, is to
+                acknowledge. While it does, nobody is woken; where it says None the future is done, and empty.
 
         Raises:
             ConnectionError: if the connection is closed.
         """
+        future: asyncio.Future[bytes | Buffer] = asyncio.get_running_loop().create_future()
+        self._send(future, acknowledgements, answered)
+        return future
+
+    def _send(
+        self,
+        future: "asyncio.Future[bytes | Buffer]",
+        acknowledgements: list[tuple[int, int]],
+        answered: "Answered | None",
+    ) -> None:
         inner = self._inner
         transport = inner.transport
         if transport is None or transport.is_closing():
@@ -94,11 +115,9 @@ class PublishTransport(asyncio.BufferedProtocol):
             message = frame + body
         else:
             message = connection.message_to_binary(body, request_id=number)
-        future: asyncio.Future[bytes | Buffer] = asyncio.get_running_loop().create_future()
         inner._callbackmap[number] = future
-        self._waiting.add(number)
+        self._waiting[number] = answered
         transport.write(message)
-        return future
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  asyncio's signature
         """Where the next bytes go."""
@@ -128,7 +147,7 @@ class PublishTransport(asyncio.BufferedProtocol):
 
     def _take(self, pos: int, size: int) -> bool:
         """Give the message to who waits for it, if it is a PublishResponse that is plain in every way."""
-        if size < _FRAME.size + 4:
+        if size < _FRAME.size + _RESULT + 1:
             return False
         kind, _, channel, token, sequence, number = _FRAME.unpack_from(self._room, pos)
         if kind != b"MSGF" or number not in self._waiting:
@@ -145,15 +164,26 @@ class PublishTransport(asyncio.BufferedProtocol):
             or size > limits.max_recv_buffer
             or (limits.max_message_size and size > limits.max_message_size)
             or self._room[body : body + 4] != _PUBLISH_RESPONSE
+            or self._room[body + _RESULT] & _BAD
             or type(connection.security_policy.symmetric_cryptography) is not CryptographyNone
         ):
-            self._waiting.discard(number)
+            self._waiting.pop(number, None)
             return False
         connection._peer_sequence_number = sequence
-        self._waiting.discard(number)
+        answered = self._waiting.pop(number)
         future = self._inner._callbackmap.pop(number, None)
-        if future is not None and not future.done():
-            future.set_result(bytes(self._view[body : pos + size]))
+        if future is None or future.done():
+            return True
+        answer = bytes(self._view[body : pos + size])
+        if answered is None:
+            future.set_result(answer)
+        elif (acknowledgements := answered(answer, future)) is None:
+            future.set_result(b"")
+        else:
+            try:
+                self._send(future, acknowledgements, answered)
+            except ConnectionError as e:
+                future.set_exception(e)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.sources.opcua.columns import Columns
+from edge.sources.opcua.repeats import Memory
 from edge.sources.opcua.wire import EPOCH_TICKS, LAST_DATETIME, latest
 from fieldlab.model import Batch
 from fieldlab.model.status import BAD_TYPE_MISMATCH, is_bad
@@ -23,6 +24,7 @@ _BOOLEAN: Final = 1
 _PLAIN: Final = frozenset({2, 3, 4, 5, 6, 7, 10, 11})  # what a float holds as it is
 _PLAIN_MASKS: Final = frozenset({0x05, 0x0D})  # value and source time, and perhaps the server's: no status
 _DATETIME: Final = 13
+_FLOAT: Final = np.dtype("<f4")
 
 
 @lru_cache(maxsize=2048)
@@ -54,7 +56,7 @@ def layout(mask: int, kind: int) -> "np.dtype[Any] | None":
     return np.dtype(fields)
 
 
-def read_uniform(body: bytes, pos: int, end: int, arrival: int) -> Columns | None:
+def read_uniform(body: bytes, pos: int, end: int, arrival: int, memory: Memory | None = None) -> Columns | None:
     """Read the DataChangeNotification in body[pos:end], or return None if it is not uniform.
 
     Args:
@@ -62,6 +64,7 @@ def read_uniform(body: bytes, pos: int, end: int, arrival: int) -> Columns | Non
         pos: where the notification starts.
         end: where it ends.
         arrival: the time for readings without one, ns.
+        memory: of the subscription.
     """
     if end - pos < _FIRST_ITEM + 6:
         return None
@@ -80,22 +83,33 @@ def read_uniform(body: bytes, pos: int, end: int, arrival: int) -> Columns | Non
             return None
     elif not (heads == (mask | kind << 8)).all():
         return None
-    return _read_plain(rows, mask, kind, arrival) or read_rows(rows, mask, kind, arrival)
+    return _read_plain(rows, mask, kind, arrival, memory) or read_rows(rows, mask, kind, arrival)
 
 
-def _read_plain(rows: NDArray[Any], mask: int, kind: int, arrival: int) -> Columns | None:
+def _read_plain(rows: NDArray[Any], mask: int, kind: int, arrival: int, memory: Memory | None) -> Columns | None:
     """`read_rows` where nothing is to be looked at twice: Good, finite, with a usable source time; else None."""
     if kind not in _PLAIN or mask not in _PLAIN_MASKS:
         return None
     time = rows["source"].astype(np.int64)
-    if time.min() < EPOCH_TICKS or time.max() > latest(arrival):
+    time -= EPOCH_TICKS
+    if np.maximum.reduce(time.view(np.uint64)) > latest(arrival) - EPOCH_TICKS:  # what is before 1970 is huge here
         return None
-    value = rows["value"].astype(np.float64)
+    value = as_doubles(rows["value"])
     if not np.isfinite(value).all():
         return None
-    time -= EPOCH_TICKS
     time *= 100
-    return Columns(Batch(rows["handle"].astype(np.uint32), time, value, np.zeros(len(rows), np.uint32)), fast=True)
+    handles = rows["handle"].astype(np.uint32)
+    if memory is not None:
+        handles = memory.handles(handles)
+    return Columns(Batch(handles, time, value, np.zeros(len(rows), np.uint32)), fast=True)
+
+
+def as_doubles(raw: NDArray[Any]) -> NDArray[np.float64]:
+    """Numbers of any type as Doubles."""
+    if raw.dtype != _FLOAT:
+        return raw.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN: it becomes a status like every NaN
+        return raw.astype(np.float64)
 
 
 def read_rows(rows: NDArray[Any], mask: int, kind: int, arrival: int) -> Columns:
@@ -112,11 +126,12 @@ def read_rows(rows: NDArray[Any], mask: int, kind: int, arrival: int) -> Columns
     if kind in (NO_VALUE, NULL):
         return _without_value(rows["handle"], time, status, replaced)
     raw = rows["value"]
-    value = raw
     if kind == _BOOLEAN:
-        value = raw != 0
+        value: NDArray[Any] = raw != 0
     elif kind == _DATETIME:
         value = (np.clip(raw, 0, LAST_DATETIME) - EPOCH_TICKS) / 1e7
+    else:
+        value = as_doubles(raw)
     batch = Batch.of(rows["handle"], time, value, status)
     if kind in (8, 9):
         batch = _with_integers(batch, raw)

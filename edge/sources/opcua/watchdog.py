@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.sources.opcua.columns import Columns
+from fieldlab.model import Batch
 
 _MEANING = np.uint32(0xFFFF0000)  # without the info bits, such as Overflow
 
@@ -23,9 +24,12 @@ class Freshness:
         self._value: NDArray[np.float64] = np.empty(0)
         self._status: NDArray[np.uint32] = np.empty(0, np.uint32)
         self._text: dict[int, str] = {}
+        self._newest: Batch | None = None
+        self._came = 0.0
 
     def grow(self, size: int) -> None:
         """There are `size` handles now; those that are new count as heard."""
+        self._keep()
         extra = size - len(self._heard)
         if extra > 0:
             self._heard = np.append(self._heard, np.full(extra, time.monotonic()))
@@ -34,15 +38,25 @@ class Freshness:
 
     def restart(self) -> None:
         """A connection is new: nobody has been silent yet."""
+        self._keep()
         self._heard[:] = time.monotonic()
 
     def note(self, columns: Columns) -> None:
         """These came."""
-        batch = columns.batch
+        if self._newest is not None and columns.batch.signal is not self._newest.signal:
+            self._keep()
+        # Of notifications with the same handles only the last one counts: it is looked at when somebody asks.
+        self._newest, self._came = columns.batch, time.monotonic()
+
+    def _keep(self) -> None:
+        """Note what came last."""
+        batch, self._newest = self._newest, None
+        if batch is None:
+            return
         handles = batch.signal
         if not len(handles) or not len(self._heard) or int(handles.max()) >= len(self._heard):
             return  # a handle that was never given out is counted elsewhere
-        self._heard[handles] = time.monotonic()
+        self._heard[handles] = self._came
         self._value[handles] = batch.value
         self._status[handles] = batch.status
         if batch.text:
@@ -50,15 +64,18 @@ class Freshness:
 
     def silent(self, handles: Iterable[int], limits: dict[int, float]) -> list[int]:
         """Those of `handles` that were not heard for as many seconds as `limits` says."""
+        self._keep()
         now = time.monotonic()
         return [h for h in handles if h in limits and h < len(self._heard) and now - self._heard[h] > limits[h]]
 
     def since(self, handle: int) -> float:
         """When it was heard, monotonic seconds."""
+        self._keep()
         return float(self._heard[handle])
 
     def differing(self, columns: Columns) -> list[int]:
         """Handles of which `columns`, just read, say something else than what was heard."""
+        self._keep()
         batch = columns.batch
         texts = batch.texts()
         found: dict[int, bool] = {}

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 import edge.sources.opcua.decode as decode_module
 import edge.sources.opcua.grouped as grouped_module
-import edge.sources.opcua.remembered as remembered_module
+import edge.sources.opcua.located as located_module
 from edge.sources.opcua.columns import SCALAR
 from edge.sources.opcua.decode import UndecodableError
-from edge.sources.opcua.remembered import Memory
+from edge.sources.opcua.repeats import Memory
 
 ARRIVAL = 1_795_000_000_000_000_000
 DAY = 24 * 3600 * 10**9
@@ -213,22 +213,6 @@ def eager(monkeypatch: Any) -> None:
     """The paths of numpy also where they do not pay."""
     monkeypatch.setattr(decode_module, "_SMALL", 0)
     monkeypatch.setattr(grouped_module, "_LEAST", 1)
-    monkeypatch.setattr(remembered_module, "_LEAST", 1)
-
-
-@pytest.fixture
-def remembered(monkeypatch: Any) -> list[bool]:
-    """For each notification that was tried with a remembered layout, whether it was read with it."""
-    tries: list[bool] = []
-    read = remembered_module.read_remembered
-
-    def watched(*arguments: Any) -> Any:
-        found = read(*arguments)
-        tries.append(found is not None)
-        return found
-
-    monkeypatch.setattr(decode_module, "read_remembered", watched)
-    return tries
 
 
 @pytest.mark.usefixtures("eager")
@@ -326,18 +310,45 @@ def usual_body(tick: int, kinds: Any = (11, 6, 12, 1, 10, 11), count: int = 60, 
     return body_of(items)
 
 
-def test_a_layout_is_remembered_when_it_came_twice(remembered: Any) -> None:
+def test_what_came_before_is_remembered() -> None:
     memory = Memory()
+    before = None
     for tick in range(6):
         body = usual_body(tick, bare=False)
-        same(rows_of(decode(body, ARRIVAL, memory=memory).columns), expected(body))
-    assert remembered == [True] * 4, "although statuses, texts and lengths changed"
+        columns = decode(body, ARRIVAL, memory=memory).columns
+        same(rows_of(columns), expected(body))
+        assert memory.hits == tick, "although statuses, texts and lengths changed"
+        assert before is None or columns.batch.signal is before
+        before = columns.batch.signal
     for kinds in [(11, 6, 12, 1, 10, 6), (11, 10, 12, 1, 6, 10), (11, 10, 12), (10, 11, 12, 1, 10, 11)]:
-        remembered.clear()
+        memory.hits = 0
         for tick in range(3):
             body = usual_body(tick, kinds, bare=False)
             same(rows_of(decode(body, ARRIVAL, memory=memory).columns), expected(body))
-        assert remembered == [False, False, True], "a new layout takes its place"
+        assert memory.hits == 2, "a new layout takes its place"
+
+
+def test_items_are_found_though_values_look_like_items(monkeypatch: Any) -> None:
+    """A value whose bytes are those of an item; of many, the reader that goes from item to item finds the places."""
+    walked: list[int] = []
+    walk = located_module._walk
+
+    def watched(*given: Any) -> Any:
+        walked.append(1)
+        return walk(*given)
+
+    monkeypatch.setattr(located_module, "_walk", watched)
+    trap = struct.unpack("<d", bytes((9, 0, 0, 0, 5, 11, 7, 7)))[0]  # handle 9, value and source time, Double
+    chain = b"".join(struct.pack("<IBBdq", 3, 5, 11, 1.0, EPOCH_TICKS + 5) for _ in range(40))
+    for text, least in (("", 0), ("\0\0\0\0\5\13 12", 0), (chain.decode("latin-1"), 1)):
+        rows = [data_value(i, 0x0D if i % 2 else 0x05, trap if i % 3 else float(i)) for i in range(40)]
+        raw = text.encode("latin-1")
+        rows.append(struct.pack("<IBBi", 40, 5, 12, len(raw)) + raw + struct.pack("<q", EPOCH_TICKS + 9))
+        body = raw_body(b"".join(rows), len(rows))
+        walked.clear()
+        assert decode(body, ARRIVAL).columns.fast
+        assert len(walked) >= least
+        assert rows_of(decode(body, ARRIVAL).columns) == rows_of(decode(body, ARRIVAL, fast=False).columns)
 
 
 @pytest.mark.usefixtures("eager")
@@ -514,9 +525,7 @@ FUZZ = int(os.environ.get("FIELDLAB_FUZZ", "3000"))
 
 @pytest.mark.timeout(120 + FUZZ / 50)
 @pytest.mark.parametrize("least", [1, 16])
-def test_damaged_bodies_give_the_same_answer_on_both_paths_or_an_error(
-    least: int, monkeypatch: Any, remembered: Any
-) -> None:
+def test_damaged_bodies_give_the_same_answer_on_both_paths_or_an_error(least: int, monkeypatch: Any) -> None:
     """Half of FIELDLAB_FUZZ bodies each: no crash, and no value that the other decoders do not see."""
     monkeypatch.setattr(grouped_module, "_LEAST", least)
     rng = random.Random(20261123 + least)
@@ -564,8 +573,7 @@ def test_damaged_bodies_give_the_same_answer_on_both_paths_or_an_error(
         alike(fast[4], theirs)
         agreed += 1
     assert agreed > FUZZ / 20
-    assert sum(remembered) > FUZZ / 50
-    assert remembered.count(False) > FUZZ / 50
+    assert sum(memory.hits for memory in memories) > FUZZ / 50
 
 
 def alike(ours: Any, theirs: Any) -> None:

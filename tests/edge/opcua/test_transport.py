@@ -133,6 +133,41 @@ def test_answers_reach_who_waits_however_they_are_cut(kinds: Any, size: Any) -> 
     asyncio.run(run())
 
 
+@in_a_loop
+async def test_an_answer_is_taken_and_the_next_request_sent_without_waking_anybody() -> None:
+    inner, socket, transport = connected()
+    peer = server()
+    more: list[Any] = [[(3, 8)], [], None]
+    taken: list[bytes] = []
+    bodies = [response(i) for i in range(3)]
+
+    def answered(body: bytes, _: Any) -> Any:
+        taken.append(body)
+        return more[len(taken) - 1]
+
+    future = transport.publish([], answered)
+    for i, body in enumerate(bodies):
+        assert not future.done()
+        feed(transport, peer.message_to_binary(body, request_id=inner._request_id))
+        assert len(socket.sent) == min(i + 2, 3), "the next request leaves at once"
+    assert taken == bodies
+    assert future.result() == b"", "there is something to do first"
+    sent = [struct_from_binary(ua.PublishRequest, Buffer(one[24:])) for one in socket.sent]
+    acknowledged = [one.Parameters.SubscriptionAcknowledgements for one in sent]
+    assert [[(a.SubscriptionId, a.SequenceNumber) for a in each] for each in acknowledged] == [[], [(3, 8)], []]
+    again = transport.publish([], answered)
+    refusal = ua.PublishResponse()
+    refusal.ResponseHeader.ServiceResult = ua.StatusCode(ua.UInt32(0x80790000))  # BadNoSubscription
+    feed(transport, peer.message_to_binary(struct_to_binary(refusal), request_id=inner._request_id))
+    assert isinstance(again.result(), Buffer), "a refusal is for asyncua to raise, however it is sent"
+    assert len(taken) == 3
+    socket.closed = True
+    lost = inner._callbackmap.setdefault(99, asyncio.get_running_loop().create_future())
+    transport._waiting[99] = lambda *_: []
+    feed(transport, peer.message_to_binary(response(9), request_id=99))
+    assert isinstance(lost.exception(), ConnectionError)
+
+
 @pytest.mark.parametrize("wrong", ["channel", "token", "sequence", "junk", "huge"])
 @in_a_loop
 async def test_what_is_wrong_with_a_message_is_for_asyncua_to_refuse(wrong: str, caplog: Any) -> None:
