@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHANCE, DOUBT = 1e-12, 1e-6  # a reading
+COARSE = 0.02  # share of repeats from which a signal is coarse by nature: how long it rests says less then
 STILL = 0.1  # of the median change: a change that is hardly one
 FEWEST = 12  # readings in a row for a finding
 JUMP = 4.0  # times the largest change that was ever seen
@@ -94,22 +95,24 @@ def learn(
     )  # fmt: skip
 
 
-def no_chance(share: float, run: int, learned: int) -> tuple[int, int]:
+def no_chance(share: float, run: int, learned: int, *, coarse: bool) -> tuple[int, int]:
     """Readings in a row for a finding, and for a doubt.
 
     Args:
         share: of learned readings that were so.
         run: longest of them in a row.
         learned: readings.
+        coarse: whether the signal is coarse by nature: then twice as many, and a doubt where others are sure.
 
-    >>> no_chance(0.0, 0, 300)
+    >>> no_chance(0.0, 0, 300, coarse=False)
     (12, 3)
-    >>> no_chance(0.2, 4, 300)
-    (20, 9)
+    >>> no_chance(0.2, 4, 300, coarse=True)
+    (40, 20)
     """
     p = min(share + 3.0 / learned, 0.9)
     certain, likely = (math.ceil(math.log(chance) / math.log(p)) for chance in (CHANCE, DOUBT))
-    return max(certain, 5 * run, FEWEST), max(likely, 2 * run + 1, 3)
+    found = max(certain, 5 * run, FEWEST)
+    return (2 * found, found) if coarse else (found, max(likely, 2 * run + 1, 3))
 
 
 def longest(flags: NDArray[np.bool_]) -> int:

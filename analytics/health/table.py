@@ -8,14 +8,13 @@ from numpy.typing import NDArray
 
 from analytics.config import span_ns
 from analytics.health.config import CHECKS, HealthConfig, SensorRule
-from analytics.health.reference import JUMP, STILL, Reference, no_chance
+from analytics.health.reference import COARSE, JUMP, STILL, Reference, no_chance
 from analytics.state import grow, pack, unpack
 from fieldlab.model import SignalKey
 
 NEVER = 2**62
 WELL_SICK = ("", *CHECKS)  # number in the column SICK → rule
 LEARNING, JUDGED, DULL = range(3)
-COARSE = 0.02  # share of repeats from which a signal is coarse by nature
 
 # Integer columns: what goes on, and the bounds that follow from the reference.
 (
@@ -111,9 +110,13 @@ class SensorTable:
             return
         real[TYPICAL] = found.typical
         if "stuck" in made and not rule.stuck:
-            whole[[EQUAL_SICK, EQUAL_DOUBT]] = no_chance(found.equal, found.equal_run, readings)
+            whole[[EQUAL_SICK, EQUAL_DOUBT]] = no_chance(
+                found.equal, found.equal_run, readings, coarse=found.equal >= COARSE
+            )
         if "flat" in made:
-            whole[[STILL_SICK, STILL_DOUBT]] = no_chance(found.still, found.still_run, readings)
+            whole[[STILL_SICK, STILL_DOUBT]] = no_chance(
+                found.still, found.still_run, readings, coarse=found.equal >= COARSE
+            )
             real[STILL_BELOW] = STILL * found.typical
         if "silent" in made and not rule.silent and np.isfinite(found.silence):
             whole[SILENT] = round(found.silence * 1e9)
