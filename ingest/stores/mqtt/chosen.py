@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldlab.model import SignalKey, SignalTable
+from fieldlab.model import Batch, SignalKey, SignalTable
 
 
 class Chosen:
@@ -32,6 +32,11 @@ class Chosen:
                 more = [self.takes(key) for key in self._signals.since(known)]
                 self._mask = np.append(self._mask, np.array(more, np.bool_))
             return self._mask
+
+    def of(self, batch: Batch) -> Batch:
+        """The readings of `batch` that are chosen."""
+        taken = self.mask()[batch.signal]
+        return batch if taken.all() else batch.take(taken)
 
     def takes(self, key: SignalKey) -> bool:
         """Whether `key` is chosen."""

@@ -14,6 +14,26 @@ _LARGEST_PACKET = 2**28
 _ANY = "+"
 
 
+class SparkplugConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How we appear as a Sparkplug B edge node.
+
+    Attributes:
+        group: of the edge node.
+        node: its name; absent: the agent's.
+        device: what a machine is called: text with `{site}`, `{area}`, `{line}`, `{machine}`.
+        host: the primary host to wait for; absent: nobody is waited for.
+        state: the form of its STATE: that of Sparkplug 3.0, or that of 2.2.
+        qos: 1: the broker acknowledges, and says what it refuses; 0: as Sparkplug prescribes.
+    """
+
+    group: str = "fieldlab"
+    node: str = ""
+    device: str = "{machine}"
+    host: str = ""
+    state: Literal["3.0", "2.2"] = "3.0"
+    qos: Literal[0, 1] = 1
+
+
 class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Which broker is told, and what.
 
@@ -33,6 +53,9 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
         signals: globs over machine/signal: whose readings.
         in_flight: messages that the broker has not acknowledged yet, at most.
         max_packet: bytes of a message, at most; the broker may allow less. A reading that needs more is refused.
+        format: `native`: readings on topics of their own; `sparkplug`: as a Sparkplug B edge node, which has readings
+            without `readings = true`.
+        sparkplug: how the edge node appears.
         timeout: the longest wait for a connection or an acknowledgement.
         when_full: what the journal does when it is full and this store is behind.
     """
@@ -52,6 +75,8 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True):
     signals: tuple[str, ...] = ("*",)
     in_flight: int = 200
     max_packet: Size = Size(256_000)
+    format: Literal["native", "sparkplug"] = "native"
+    sparkplug: SparkplugConfig = SparkplugConfig()
     timeout: Duration = Duration(10)
     when_full: Literal["hold", "drop-oldest"] = "hold"
 
@@ -84,6 +109,20 @@ def broker(config: MqttConfig) -> tuple[str, int, bool]:
     return url.hostname, port or (8883 if secure else 1883), secure
 
 
+def _validate_sparkplug(config: SparkplugConfig) -> None:
+    for key in ("group", "node", "host"):
+        name: str = getattr(config, key)
+        if set(name) & set("/+#") or not (name.isprintable() if name else key != "group"):
+            raise ConfigError("must be one level of a topic, without + and #", key=f"sparkplug.{key}")
+    try:
+        found = config.device.format(site="", area="", line="", machine="")
+    except (KeyError, ValueError, IndexError, AttributeError):
+        found = "/"
+    if set(found) & set("/+#") or not config.device.isprintable() or "{machine}" not in config.device:
+        words = "must be text with {machine}, and {site}, {area} or {line} if you like, without / + #"
+        raise ConfigError(words, key="sparkplug.device")
+
+
 def _validate_what(config: MqttConfig) -> None:
     levels = config.prefix.split("/")
     if not all(levels) or not config.prefix.isprintable() or config.prefix[0] == "$" or {"+", "#"} & set(config.prefix):
@@ -94,12 +133,18 @@ def _validate_what(config: MqttConfig) -> None:
         raise ConfigError("must be 1 to 65535", key="in_flight")
     if not _SMALLEST_PACKET <= config.max_packet <= _LARGEST_PACKET:
         raise ConfigError("must be 4096B to 256MiB", key="max_packet")
+    _validate_sparkplug(config.sparkplug)
     if config.timeout <= 0:
         raise ConfigError("must be longer than nothing", key="timeout")
 
 
-def published(config: MqttConfig, agent: str) -> tuple[str, ...]:  # noqa: ARG001  # an edge node has its name
-    """The topics of the readings, as MQTT filters."""
+def published(config: MqttConfig, agent: str) -> tuple[str, ...]:
+    """The topics of the readings, as MQTT filters; none if they are not published."""
+    if config.format == "sparkplug":
+        node = f"spBv1.0/{config.sparkplug.group}/{_ANY}/{config.sparkplug.node or agent}"
+        return (node, f"{node}/{_ANY}")
+    if not config.readings:
+        return ()
     found = []
     for glob in config.signals:
         machine, _, signal = glob.partition("/")

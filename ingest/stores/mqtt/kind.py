@@ -7,6 +7,7 @@ from fieldlab.model import SignalTable
 from fieldlab.secrets import read_secret
 from ingest.stores.base import Reader, Store, StoreCheck, StoreContext, StoreError
 from ingest.stores.mqtt.config import MqttConfig, broker, published
+from ingest.stores.mqtt.node_store import NodeStore
 from ingest.stores.mqtt.store import MqttStore
 
 
@@ -25,7 +26,11 @@ class MqttKind:
         broker(config)
         if config.password_file:
             read_secret(config.password_file)
-        return MqttStore(context.name, config.client_id or f"{context.agent}-{context.name}", config, signals), None
+        client_id = config.client_id or f"{context.agent}-{context.name}"
+        if config.format == "sparkplug":
+            node = config.sparkplug.node or context.agent
+            return NodeStore(context.name, client_id, node, config, signals, context.data), None
+        return MqttStore(context.name, client_id, config, signals), None
 
     def check(self, config: MqttConfig, context: StoreContext) -> list[StoreCheck]:
         """See `StoreKind`. Connects with a client id of its own, and publishes nothing."""
@@ -45,7 +50,8 @@ class MqttKind:
             host, port, _ = broker(config)
         except ConfigError:  # `create` says what is wrong
             return None
-        return ((host, port), published(config, agent)) if config.readings else None
+        found = published(config, agent)
+        return ((host, port), found) if found else None
 
 
 KIND = MqttKind()

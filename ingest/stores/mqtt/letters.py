@@ -1,10 +1,15 @@
-"""Dead letters of messages that a broker refused: lines of topic, tab, payload; neither holds tabs or line feeds."""
+"""Dead letters of what a broker refused.
+
+Native messages are lines of topic, tab, payload; neither can hold a tab or a line feed. Readings of an edge node are a
+Sparkplug B payload.
+"""
 
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from fieldlab.model import SignalKey
+from fieldlab.sparkplug.encode import chunk
 from ingest.stores.base import DeadLetter
 from ingest.stores.mqtt.connection import Message
 
@@ -25,7 +30,7 @@ class Letters:
     def add(
         self, key: SignalKey, words: str, message: Message, first: int, last: int, counts: Mapping[int, int]
     ) -> None:
-        """One message.
+        """One native message.
 
         Args:
             key: what it is about.
@@ -35,8 +40,14 @@ class Letters:
             last: the latest, ns.
             counts: signal index → readings in it; empty for a row.
         """
+        self._add(key, words, line(message), first, last, counts)
+
+    def add_part(self, key: SignalKey, words: str, metric: bytes, time: int, signal: int) -> None:
+        """One reading of an edge node, as the bytes of its metric; the letter's body is a Sparkplug B payload."""
+        self._add(key, words, chunk(2, metric), time, time, {signal: 1})
+
+    def _add(self, key: SignalKey, words: str, body: bytes, first: int, last: int, counts: Mapping[int, int]) -> None:
         before = self._found.get((key, words))
-        body = line(message)
         readings = sum(counts.values()) or 1
         if before is None:
             before = DeadLetter(

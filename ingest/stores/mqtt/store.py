@@ -82,10 +82,7 @@ class MqttStore:
     def _publish(
         self, connection: Connection, batch: Batch, rows: Sequence[Finding | Verdict | PartEvent]
     ) -> Sequence[DeadLetter]:
-        chosen = self._chosen.mask()[batch.signal]
-        if not chosen.all():
-            batch = batch.take(chosen)
-        told = list(native.told(batch, self._signals, self._config.prefix, connection.max_packet))
+        told = list(native.told(self._chosen.of(batch), self._signals, self._config.prefix, connection.max_packet))
         messages = [Message(each.topic, each.payload) for each in told]
         messages += [Message(message.topic(self._config.prefix, row), message.payload(row)) for row in rows]
         refused = self._send(connection, messages)

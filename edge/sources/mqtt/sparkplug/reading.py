@@ -155,8 +155,12 @@ class Reader:
 def quality(properties: dict[str, float | int | str | None]) -> int:
     """The StatusCode of the property `Quality`: 192 good, 0 bad, 500 stale (Sparkplug 3.0.0, 6.4.13); absent: Good.
 
-    Other numbers are read as OPC Data Access qualities: up to 63 bad, up to 127 uncertain, up to 255 good.
+    Other numbers are read as OPC Data Access qualities: up to 63 bad, up to 127 uncertain, up to 255 good. The property
+    `StatusCode`, as Fieldlab's own edge nodes have it, says it whole.
     """
+    whole = properties.get("StatusCode")
+    if isinstance(whole, int) and 0 <= whole < 2**32:
+        return whole
     found = properties.get("Quality", properties.get("quality", 192))
     if not isinstance(found, int):
         return 0 if found is None else BAD
