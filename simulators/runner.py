@@ -5,7 +5,6 @@ async with Runner(scenario, truth, mqtt=Access(url=..., user=..., password=...))
 """
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -14,10 +13,14 @@ from typing import Literal, Self
 
 import msgspec
 
-from simulators.machines import MACHINES, Machine, Reading
+from simulators.habits import ReadingHabits
+from simulators.machines import MACHINES, FaultEvent, Machine, Reading
+from simulators.pace import Pace
+from simulators.protocols.dialects import dialect_of
 from simulators.protocols.mqtt_device import MqttDevice, MqttError
 from simulators.protocols.opcua_server import OpcUaServer
-from simulators.scenarios import Scenario, machines
+from simulators.protocols.troubles import Troubles
+from simulators.scenarios import MachinePlan, Scenario, machines
 from simulators.truth import TruthWriter
 
 _PATIENCE = 20.0  # s, for a broker to answer
@@ -46,6 +49,10 @@ class Runner:
 
     Attributes:
         opcua_url: where the OPC UA server listens; None without OPC UA machines.
+        machines: those that produce, once they do.
+        pace: how fast simulated time passes while they do.
+        latest: machine → signal → its last reading.
+        made: machine → how many parts are finished, and how many of them are bad.
     """
 
     def __init__(
@@ -58,16 +65,26 @@ class Runner:
         batch: int = 1,
     ) -> None:
         self._scenario, self._truth, self._mqtt, self._batch = scenario, truth, mqtt, batch
-        signals = {p.name: MACHINES[p.kind].SIGNALS for p in scenario.machine if MACHINES[p.kind].PROTOCOL == "opcua"}
-        self._server = OpcUaServer(signals, port=opcua_port) if signals else None
+        made = machines(scenario, 0)
+        self._signals = {m.name: m.signals for m in made}
+        spoken = {m.name: m.signals for m in made if m.PROTOCOL == "opcua"}
+        self._habits = scenario.habits()
+        days = 1 if any(h.kind == "expiring_certificate" for h in self._habits) else 365
+        self._server = OpcUaServer(spoken, port=opcua_port, certificate_days=days) if spoken else None
         self._devices: dict[str, MqttDevice] = {}
+        self._troubles = Troubles(self._habits, self._server)
+        self._begin = 0
         self.opcua_url: str | None = None
+        self.machines: list[Machine] = []
+        self.pace = Pace()
+        self.latest: dict[str, dict[str, Reading]] = {}
+        self.made: dict[str, tuple[int, int]] = {}
 
     async def __aenter__(self) -> Self:
         try:
             for plan in self._scenario.machine:
                 if MACHINES[plan.kind].PROTOCOL == "mqtt":
-                    self._devices[plan.name] = await self._connect(self._scenario.place(plan.name))
+                    self._devices[plan.name] = await self._connect(plan)
             if self._server:
                 await self._server.start()
                 self.opcua_url = self._server.url
@@ -104,17 +121,22 @@ class Runner:
             MqttError: if paho refuses a message.
         """
         begin = time.time_ns() if start is None else start
-        made = machines(self._scenario, begin)
+        self._begin = begin - begin % 1000
+        made = self.machines = machines(self._scenario, begin)
+        self.pace = Pace(speed)
+        self.latest = {machine.name: {} for machine in made}
+        self._truth.write_habits(self._habits, self._begin)
         stop, end = stop or asyncio.Event(), end or asyncio.Event()
-        watch = asyncio.create_task(self._abandon_at(stop, end))
+        watches = [asyncio.create_task(self._abandon_at(stop, end)), asyncio.create_task(self._wake_at(end))]
         try:
             async with asyncio.TaskGroup() as group:
                 for machine in made:
-                    group.create_task(self._run(machine, speed, end), name=f"machine {machine.name}")
+                    group.create_task(self._run(machine, end), name=f"machine {machine.name}")
         except BaseExceptionGroup as e:
             raise e.exceptions[0] from None
         finally:
-            watch.cancel()
+            for watch in watches:
+                watch.cancel()
         patience = _LAST_WORDS if stop.is_set() else _PATIENCE
         missing = sum([await device.flush(patience) for device in self._devices.values()])
         return all(machine.done for machine in made) and not end.is_set(), missing
@@ -125,35 +147,59 @@ class Runner:
         for device in self._devices.values():
             device.abandon()
 
-    async def _run(self, machine: Machine, speed: float, end: asyncio.Event) -> None:
+    async def _wake_at(self, end: asyncio.Event) -> None:
+        await end.wait()
+        self.pace.wake()
+
+    def reached(self) -> int:
+        """Simulated ns since the beginning that machines have come to."""
+        newest = [r.ts for signals in self.latest.values() for r in signals.values()]
+        return max(0, max(newest, default=self._begin) - self._begin)
+
+    async def _run(self, machine: Machine, end: asyncio.Event) -> None:
         """One machine at its own pace; what is late is sent at once, with its own time."""
         place = self._scenario.place(machine.name)
-        device = self._devices.get(machine.name)
-        begun = time.monotonic_ns()
+        habits = ReadingHabits(self._habits, machine.name, self._scenario.seed, self._begin)
+        offset = machine.start - self._begin
         tick = 0
-        while not machine.done and not end.is_set():
-            if math.isfinite(speed):
-                elapsed = (time.monotonic_ns() - begun) * speed
+        while not machine.done:
+            elapsed = self.pace.elapsed() - offset
+            if math.isfinite(elapsed):
                 tick = max(tick, int(elapsed // machine.period))
-                ahead = (tick * machine.period - elapsed) / speed / 1e9
-                if ahead > 0:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(end.wait(), ahead)
-                        break
-            else:
-                await asyncio.sleep(0)
-            step = machine.step(machine.start + tick * machine.period)
-            self._truth.write_faults(place, step.faults)
-            if device:
-                await device.send(step.readings)
-            elif self._server:
-                self._truth.write_readings(place, await self._server.write(machine.name, step.readings))
+            if not await self.pace.until(offset + tick * machine.period, end):
+                break
+            now = machine.start + tick * machine.period
+            await self._troubles.come_to(now - self._begin)
+            step = machine.step(now)
+            self._truth.write_faults(place, self._as_told(machine, step.faults))
+            await self._send(machine, place, habits.apply(step.readings, now))
             self._truth.write_parts(place, step.parts)
+            parts, bad = self.made.get(machine.name, (0, 0))
+            self.made[machine.name] = parts + len(step.parts), bad + sum(not p.good for p in step.parts)
+            self.latest[machine.name].update((r.signal, r) for r in step.readings)
             tick += 1
         if not machine.done:
-            self._truth.write_faults(place, machine.stop(machine.start + tick * machine.period))
+            ended = machine.stop(machine.start + tick * machine.period)
+            self._truth.write_faults(place, self._as_told(machine, ended))
+        await self._send(machine, place, habits.flush())
 
-    async def _connect(self, place: str) -> MqttDevice:
+    async def _send(self, machine: Machine, place: str, readings: list[Reading]) -> None:
+        device = self._devices.get(machine.name)
+        if device:
+            await device.send(readings)
+        elif self._server:
+            self._truth.write_readings(place, await self._server.write(machine.name, readings))
+
+    def _as_told(self, machine: Machine, faults: list[FaultEvent]) -> list[FaultEvent]:
+        """Faults with the signals that the machine's dialect can tell."""
+        device = self._devices.get(machine.name)
+        told = device.told if device else None
+        if told is None:
+            return faults
+        return [f._replace(signals=tuple(s for s in f.signals if s in told)) for f in faults]
+
+    async def _connect(self, plan: MachinePlan) -> MqttDevice:
+        place = self._scenario.place(plan.name)
         if self._mqtt is None:
             raise MqttError(f"{place} speaks MQTT, and there is no broker")
         access = self._mqtt
@@ -170,6 +216,7 @@ class Runner:
                 password=access.password,
                 protocol=protocol,
                 batch=self._batch,
+                dialect=dialect_of(self._scenario.dialect(plan), place, self._signals[plan.name]),
             )
 
         made = device(access.protocol or "5")

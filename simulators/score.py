@@ -80,7 +80,7 @@ def score(
 
 
 def _readings(truth: Truth, stored: Stored, committed: int) -> ReadingScore:
-    sent: dict[str, list[tuple[int, float | str, int]]] = {}
+    sent: dict[str, list[tuple[int, float | str | None, int]]] = {}
     for reading in truth.readings:
         sent.setdefault(f"{reading.place}/{reading.signal}", []).append((reading.ts, reading.value, reading.status))
     found = 0

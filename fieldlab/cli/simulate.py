@@ -22,6 +22,7 @@ DESCRIPTION = """\
 Runs simulated machines on real protocols (OPC UA, MQTT), deterministic by seed, and writes the truth of what they sent,
 which parts are bad and which faults were injected. A line on standard input ends production (with --hold: the second).
 When production has ended it keeps serving the last values, until SIGTERM, Ctrl-C or the end of standard input.
+In a terminal it shows the machines live, and keys break, repair, pause and speed up; --control does the same over HTTP.
 """
 
 
@@ -55,6 +56,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--broker", choices=("auto", "mosquitto", "amqtt"), default="auto", help="kind of its own broker (auto)"
     )
+    parser.add_argument(
+        "--digest", action="store_true", help="count and hash readings in --truth, a line a minute: for long runs"
+    )
+    parser.add_argument(
+        "--control", type=int, metavar="PORT", help="take commands over HTTP on that loopback port (0: a free one)"
+    )
+    parser.add_argument("--plain", action="store_true", help="no live view, also in a terminal")
     parser.add_argument("--json", action="store_true", help="print events as JSON lines")
     parser.set_defaults(run=run)
 
@@ -86,7 +94,7 @@ def _serve(args: argparse.Namespace, scenario: "Scenario") -> int:
     needs_broker = any(MACHINES[plan.kind].PROTOCOL == "mqtt" for plan in scenario.machine)
     with contextlib.ExitStack() as stack:
         try:
-            truth = stack.enter_context(TruthWriter(args.truth))
+            truth = stack.enter_context(TruthWriter(args.truth, digest=args.digest))
         except OSError as e:
             return _fail(f"--truth: {e}", 2)
         access: Access | None = None
@@ -112,6 +120,7 @@ def _serve(args: argparse.Namespace, scenario: "Scenario") -> int:
 
 
 async def _main(args: argparse.Namespace, scenario: "Scenario", truth: Any, access: "Access | None", about: Any) -> int:
+    from simulators.console import Control, ControlServer, Screen
     from simulators.runner import Runner
     from simulators.scenarios import describe
 
@@ -119,11 +128,19 @@ async def _main(args: argparse.Namespace, scenario: "Scenario", truth: Any, acce
     stop, line, end, eof = asyncio.Event(), asyncio.Event(), asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    threading.Thread(
-        target=_read_stdin, args=(loop, [line, end] if args.hold else [end], eof), name="stdin", daemon=True
-    ).start()
+    live = not (args.json or args.plain or args.hold) and sys.stdin.isatty() and sys.stdout.isatty()
+    if not live:
+        threading.Thread(
+            target=_read_stdin, args=(loop, [line, end] if args.hold else [end], eof), name="stdin", daemon=True
+        ).start()
     tell = _tell_json if args.json else _tell_person
-    async with Runner(scenario, truth, opcua_port=args.opcua_port, mqtt=access, batch=args.mqtt_batch) as runner:
+    async with contextlib.AsyncExitStack() as stack:
+        runner = Runner(scenario, truth, opcua_port=args.opcua_port, mqtt=access, batch=args.mqtt_batch)
+        await stack.enter_async_context(runner)
+        control = Control(runner)
+        server = ControlServer(control, port=args.control or 0)
+        if args.control is not None:
+            await stack.enter_async_context(server)
         tell(
             "ready",
             scenario=scenario.name,
@@ -132,6 +149,7 @@ async def _main(args: argparse.Namespace, scenario: "Scenario", truth: Any, acce
             mqtt=access.url if access else None,
             mqtt_protocol=access.protocol if access else None,
             **about,
+            control=server.url or None,
             machines=describe(scenario)["machines"],
         )
         if args.hold:
@@ -140,9 +158,15 @@ async def _main(args: argparse.Namespace, scenario: "Scenario", truth: Any, acce
                 return 0
         if not stop.is_set():
             tell("started")
+            screen = None
+            if live:
+                screen = asyncio.create_task(Screen(control, scenario.title, sys.stdout).run(end))
             complete, missing = await runner.produce(speed=args.speed, start=args.start, stop=stop, end=end)
-            counts = {"readings": truth.readings, "parts": truth.parts, "bad": truth.bad}
-            tell("finished", **counts, complete=complete, unacknowledged=missing)
+            end.set()
+            if screen:
+                await screen
+            counts = {"readings": truth.readings, "copies": truth.copies, "parts": truth.parts, "bad": truth.bad}
+            tell("finished", **counts, complete=complete, unacknowledged=missing, hash=f"{truth.hash:016x}")
         await _first(stop, eof)
     return 0
 
@@ -180,6 +204,8 @@ def _tell_person(event: str, **detail: Any) -> None:
         if detail["mqtt"]:
             print(f"  MQTT    {detail['mqtt']} ({detail['broker']}), user {detail['user']}")
             print(f"          password in {detail['password_file']}")
+        if detail["control"]:
+            print(f"  control {detail['control']}")
         for machine in detail["machines"]:
             print(
                 f"  {machine['place']}: {machine['about']} ({machine['protocol']}, {len(machine['signals'])} signals)"
@@ -195,6 +221,7 @@ def _tell_person(event: str, **detail: Any) -> None:
 
 
 def _print_list(as_json: bool) -> None:
+    from simulators.habits import READING_HABITS, SERVER_HABITS
     from simulators.scenarios import describe, load, named
 
     described = [describe(load(name)) for name in named()]
@@ -210,6 +237,10 @@ def _print_list(as_json: bool) -> None:
             for fault in machine["faults"]:
                 end = f"repaired before part {fault['end_part']}" if fault["end_part"] else "never repaired"
                 print(f"      {fault['kind']} (severity {fault['severity']:g}) from part {fault['start_part']}, {end}")
+        for habit in scenario["habits"]:
+            end = "to the end" if habit["end"] is None else f"to {habit['end'] / 1e9:g} s"
+            about = {**READING_HABITS, **SERVER_HABITS}[habit["kind"]]
+            print(f"  ~ {habit['kind']} of {habit['machine']}: {about}; from {habit['start'] / 1e9:g} s {end}")
         print()
 
 

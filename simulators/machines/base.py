@@ -53,7 +53,8 @@ class Machine:
         context: lots, shifts and people; None for none of them.
 
     Attributes:
-        upstream: the machine whose part `n` becomes this machine's part `n`; set it before the first step.
+        upstream: the machine whose part `n` becomes this machine's part `n`; see `follow`.
+        follower: the machine that comes after.
         signals: those of the kind, and of the context if there is one.
 
     Raises:
@@ -66,6 +67,7 @@ class Machine:
     ABOUT: ClassVar[str]
     SIGNALS: ClassVar[tuple[Signal, ...]]
     FAULTS: ClassVar[Mapping[str, tuple[str, ...]]]  # kind → the signals that it moves, the clearest first
+    FELT: ClassVar[Mapping[str, Mapping[str, tuple[str, ...]]]] = {}  # fault → kind of a machine after it → its signals
     HARMLESS: ClassVar[frozenset[str]] = frozenset()  # faults that spoil no part
 
     def __init__(
@@ -93,6 +95,7 @@ class Machine:
         self.parts = parts
         self.context = context
         self.upstream: Machine | None = None
+        self.follower: Machine | None = None
         self.signals = self.SIGNALS + (CONTEXT if context else ())
         self._seed = seed
         self.faults = _ordered(name, self.FAULTS, faults)
@@ -158,6 +161,7 @@ class Machine:
                     None,
                     self.part_id(n),
                     fault.severity,
+                    self._downstream(fault.kind),
                 )
                 step.faults.append(self._open[fault])
         if last:
@@ -241,6 +245,21 @@ class Machine:
             for f in self.faults
             if f.start_part <= n and (f.end_part is None or n < f.end_part)
         }
+
+    def _downstream(self, fault: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Who feels a fault further on the line, and in which signals."""
+        felt = self.FELT.get(fault, {})
+        found = []
+        after = self.follower
+        while after:
+            if after.KIND in felt:
+                found.append((after.name, felt[after.KIND]))
+            after = after.follower
+        return tuple(found)
+
+    def follow(self, upstream: "Machine") -> None:
+        """Make part `n` of this machine from part `n` of another; before the first step."""
+        self.upstream, upstream.follower = upstream, self
 
     def _draw(self) -> None:
         n = self._draws + 1

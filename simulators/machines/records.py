@@ -104,12 +104,23 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reading(NamedTuple):
-    """One value of one signal; `ts` in ns, UTC; `status` an OPC UA StatusCode."""
+    """One value of one signal.
+
+    Attributes:
+        signal: its name.
+        ts: ns, UTC.
+        value: a number or text.
+        status: an OPC UA StatusCode; with a Bad one the value is not sent.
+        timed: whether it is sent with its time; if not, the reader's clock decides.
+        copy: whether it was sent before, and is sent once more.
+    """
 
     signal: str
     ts: int
     value: float | str
     status: int = 0
+    timed: bool = True
+    copy: bool = False
 
 
 class Part(NamedTuple):
@@ -124,7 +135,10 @@ class Part(NamedTuple):
 
 
 class FaultEvent(NamedTuple):
-    """A fault that began (`end` None) or ended; the same `id` joins both."""
+    """A fault that began (`end` None) or ended; the same `id` joins both.
+
+    `downstream` names machines further on the line, with the signals in which they feel it.
+    """
 
     id: str
     kind: str
@@ -133,6 +147,7 @@ class FaultEvent(NamedTuple):
     end: int | None
     first_part: str
     severity: float
+    downstream: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Step(NamedTuple):

@@ -64,6 +64,9 @@ class ShaverStamp(_Station):
         gauge("oil_temperature", "°C", (0.0, 100.0), "autocorrelated", "hydraulic oil"),
     )
     FAULTS = {"punch_wear": ("burr",)}  # noqa: RUF012  declared ClassVar in Machine
+    FELT = {  # noqa: RUF012  declared ClassVar in Machine
+        "punch_wear": {"shaver_assembly": ("joining_force",), "shaver_test": ("motor_current",)}
+    }
     HARMLESS = frozenset({"punch_wear"})  # here; the test station fails the shavers
 
     def _cycle(self, n: int, active: Mapping[str, Active]) -> Cycle:
@@ -92,6 +95,7 @@ class ShaverForm(_Station):
         gauge("die_temperature", "°C", (0.0, 100.0), "autocorrelated", "lower die"),
     )
     FAULTS = {"die_offset": ("gap",)}  # noqa: RUF012  declared ClassVar in Machine
+    FELT = {"die_offset": {"shaver_test": ("noise",)}}  # noqa: RUF012  declared ClassVar in Machine
     HARMLESS = frozenset({"die_offset"})  # as for the stamp
 
     def _cycle(self, n: int, active: Mapping[str, Active]) -> Cycle:
@@ -118,6 +122,7 @@ class ShaverAssembly(_Station):
         gauge("room_temperature", "°C", (0.0, 60.0), "autocorrelated", "at the glue"),
     )
     FAULTS = {"glue_low": ("glue",)}  # noqa: RUF012  declared ClassVar in Machine
+    FELT = {"glue_low": {"shaver_test": ("noise",)}}  # noqa: RUF012  declared ClassVar in Machine
     HARMLESS = frozenset({"glue_low"})  # as for the stamp
 
     def _cycle(self, n: int, active: Mapping[str, Active]) -> Cycle:

@@ -8,6 +8,7 @@ reconnect, so a subscriber can see it twice.
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from simulators.machines import Reading
+from simulators.protocols.dialects import Dialect, Message
 from simulators.scenarios.describe import topic
 
 _RECEIVE_MAXIMUM = 10  # unacknowledged messages that every broker takes; paho does not read the broker's own limit
@@ -45,12 +47,14 @@ class MqttDevice:
         protocol: MQTT 5 or 3.1.1.
         batch: how many readings of a signal go into one message.
         in_flight: how many messages may wait for their PUBACK, on the way or still in paho; `send` waits beyond that.
+        dialect: how the machine speaks; None for the topics and payloads above.
 
     Attributes:
         refused: messages that the broker acknowledged with an error, and did not take.
+        now: the machine's clock, ns.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a session has
         self,
         url: str,
         place: str,
@@ -61,6 +65,7 @@ class MqttDevice:
         protocol: Literal["5", "3.1.1"] = "5",
         batch: int = 1,
         in_flight: int = 1000,
+        dialect: Dialect | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "mqtt" or not parts.hostname:
@@ -68,6 +73,8 @@ class MqttDevice:
         self._url, self._host, self._port = url, parts.hostname, parts.port or 1883
         self._place, self._sent, self._batch, self._limit = place, sent, batch, in_flight
         self._v5 = protocol == "5"
+        self._dialect = dialect
+        self._closing = False
         self._topics: dict[str, str] = {}
         self._waiting: dict[str, list[Reading]] = {}  # of batches not yet full
         self._pending: dict[int, list[Reading]] = {}  # mid → what it carries
@@ -78,6 +85,7 @@ class MqttDevice:
         self._refusal = ""
         self._abandoned = False
         self.refused = 0
+        self.now: Callable[[], int] = time.time_ns
         client_id = "sim-" + place.replace("/", "-")
         version = MQTTProtocolVersion.MQTTv5 if self._v5 else MQTTProtocolVersion.MQTTv311
         clean = None if self._v5 else False
@@ -89,6 +97,15 @@ class MqttDevice:
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
+        self._client.on_message = self._on_message
+        if dialect and dialect.will:
+            will = dialect.will
+            self._client.will_set(will.topic, will.payload, will.qos, will.retain)
+
+    @property
+    def told(self) -> frozenset[str] | None:
+        """The signals that its dialect can tell; None for all."""
+        return self._dialect.told if self._dialect else None
 
     async def connect(self, patience: float = 10.0) -> None:
         """Connect; from then on it reconnects for ever.
@@ -118,8 +135,12 @@ class MqttDevice:
 
     async def send(self, readings: Iterable[Reading]) -> None:
         """Publish readings; waits while too many are in flight. A batch that is not full waits for more, or `flush`."""
+        if self._dialect:
+            for message in self._dialect.encode(list(readings)):
+                await self._hand_over(message)
+            return
         for reading in readings:
-            if self._batch <= 1:
+            if self._batch <= 1 or not reading.timed:
                 await self._publish(reading.signal, [reading])
                 continue
             waiting = self._waiting.setdefault(reading.signal, [])
@@ -149,29 +170,55 @@ class MqttDevice:
 
     async def close(self) -> None:
         """Disconnect in order; the broker keeps the session."""
+        self._closing = True
         self._client.disconnect()
         await asyncio.to_thread(self._client.loop_stop)
 
     async def _publish(self, signal: str, readings: list[Reading]) -> None:
+        if signal not in self._topics:
+            self._topics[signal] = topic(self._place, signal)
+        body = payload(readings, self._batch > 1 and readings[0].timed)
+        await self._hand_over(Message(self._topics[signal], body, told=tuple(readings)))
+
+    async def _hand_over(self, message: Message) -> None:
+        """Give a message to paho, when there is room."""
         while len(self._pending) >= self._limit and not self._abandoned:
             self._room.clear()
             await self._room.wait()
         if self._abandoned:
             return
-        if signal not in self._topics:
-            self._topics[signal] = topic(self._place, signal)
-        info = self._client.publish(self._topics[signal], payload(readings, self._batch > 1), qos=1)
+        info = self._client.publish(message.topic, message.payload, message.qos, message.retain)
         if info.rc not in (
             MQTTErrorCode.MQTT_ERR_SUCCESS,
             MQTTErrorCode.MQTT_ERR_NO_CONN,
         ):  # without one, paho keeps it
-            raise MqttError(f"{self._url}: {self._topics[signal]}: {paho.error_string(info.rc)}")
-        self._pending[info.mid] = readings
+            raise MqttError(f"{self._url}: {message.topic}: {paho.error_string(info.rc)}")
+        self._pending[info.mid] = list(message.told)
 
     def _on_connect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
         self._refusal = str(reason) if reason.is_failure else ""
         _log.info("mqtt_device_connected", place=self._place, refused=self._refusal)
+        if self._dialect and not reason.is_failure:
+            for request in self._dialect.requests:
+                self._client.subscribe(request, qos=1)
+            self._call(self._greet)
         self._call(self._connected.set)
+
+    def _greet(self) -> None:
+        if self._dialect and not self._closing:
+            self._say(self._dialect.hello(self.now()))
+
+    def _say(self, messages: Sequence[Message]) -> None:
+        """Publish what is no reading: greetings and answers."""
+        for message in messages:
+            self._client.publish(message.topic, message.payload, message.qos, message.retain)
+
+    def _on_message(self, _c: paho.Client, _u: Any, message: paho.MQTTMessage) -> None:
+        self._call(self._answer, message.topic, message.payload)
+
+    def _answer(self, topic: str, payload: bytes) -> None:
+        if self._dialect and not self._closing:
+            self._say(self._dialect.answer(topic, payload, self.now()))
 
     def _on_disconnect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
         _log.info("mqtt_device_disconnected", place=self._place, reason=str(reason))
@@ -199,17 +246,18 @@ class MqttDevice:
         if taken:
             self._sent(taken)
 
-    def _call(self, function: Callable[[], None]) -> None:
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended; nobody waits any more
-            self._loop.call_soon_threadsafe(function)
+            self._loop.call_soon_threadsafe(function, *arguments)
 
 
 def payload(readings: Sequence[Reading], batch: bool) -> bytes:
     """The message of one reading, or of several as arrays. Times are epoch seconds with all six decimals."""
     if not batch:
-        return msgspec.json.encode(
-            {"value": _value(readings[0]), "ts": _epoch(readings[0].ts), "status": readings[0].status}
-        )
+        one = readings[0]
+        if not one.timed:
+            return msgspec.json.encode({"value": _value(one), "status": one.status})
+        return msgspec.json.encode({"value": _value(one), "ts": _epoch(one.ts), "status": one.status})
     return msgspec.json.encode(
         {
             "value": [_value(r) for r in readings],

@@ -8,10 +8,11 @@ A reading is written straight into asyncua's address space: its own write path c
 events, which a simulator that owns its nodes does not need.
 """
 
+import asyncio
 import datetime as dt
 import ipaddress
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -74,19 +75,24 @@ class OpcUaServer:
     Args:
         machines: machine → its signals.
         port: TCP port; 0 takes a free one.
+        certificate_days: how long its certificate is valid.
 
     Attributes:
         url: where it listens, once started.
+        delay: s that each answer takes longer.
         notify_errors: values that a subscription of asyncua could not take.
     """
 
-    def __init__(self, machines: Mapping[str, Iterable[Signal]], *, port: int = 0) -> None:
+    def __init__(self, machines: Mapping[str, Iterable[Signal]], *, port: int = 0, certificate_days: int = 365) -> None:
         self._machines = {name: tuple(signals) for name, signals in machines.items()}
         self._port = port
+        self._certificate = _certificate(certificate_days)
+        self._writing = asyncio.Lock()
         self._server = Server(user_manager=_Visitors())
         self._cells: dict[tuple[str, str], tuple[AttributeValue, bool]] = {}
         self.url = ""
         self.notify_errors = 0
+        self.delay = 0.0
 
     async def start(self) -> None:
         """Make the nodes and listen.
@@ -94,21 +100,43 @@ class OpcUaServer:
         Raises:
             OSError: if the port is taken.
         """
+        await self._start(self._port or _free_port(), before=0)
+
+    async def restart(self, before: int) -> None:
+        """Stop, and start anew on the same port, with so many namespaces of others before ours."""
+        async with self._writing:
+            await self.stop()
+            self._server = Server(user_manager=_Visitors())
+            self._cells = {}
+            await self._start(int(self.url.rpartition(":")[2]), before)
+
+    def drop_connections(self) -> int:
+        """Cut every connection, without a word: how many."""
+        inner = self._server.bserver
+        clients = list(inner.clients) if inner else []
+        for client in clients:
+            if client.transport:
+                client.transport.abort()
+        return len(clients)
+
+    async def _start(self, port: int, before: int) -> None:
         server = self._server
         await server.init()
         server.set_server_name("Fieldlab simulated machines")
         await server.set_application_uri(APPLICATION)
-        certificate, key = _certificate()
+        certificate, key = self._certificate
         await server.load_certificate(certificate, "der")
         await server.load_private_key(key, None, "pem")
         ruleset = _ReadOnly()  # type: ignore[no-untyped-call]  # asyncua leaves its constructor untyped
         server.set_security_policy(
             [ua.SecurityPolicyType.NoSecurity, ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt], ruleset
         )
+        for number in range(before):
+            await server.register_namespace(f"urn:fieldlab:other-{number + 1}")
         namespace = await server.register_namespace(NAMESPACE)
         for machine, signals in self._machines.items():
             await self._add_machine(namespace, machine, signals)
-        port = self._port or _free_port()
+        _slow_sessions(server, lambda: self.delay)
         server.set_endpoint(f"opc.tcp://127.0.0.1:{port}")
         await server.start()
         self.url = f"opc.tcp://127.0.0.1:{port}"
@@ -122,13 +150,17 @@ class OpcUaServer:
             inner.time_task = None
         await self._server.stop()
 
-    async def write(self, machine: str, readings: Iterable[Reading]) -> list[Reading]:
+    async def write(self, machine: str, readings: Iterable[Reading], *, silent: bool = False) -> list[Reading]:
         """Write readings of one machine, in order; their times become the SourceTimestamps.
 
         Returns:
             What was written. A reading that repeats the node's value and status is left out: by the standard's default
-            trigger (StatusValue) no subscriber would hear of it.
+            trigger (StatusValue) no subscriber would hear of it. With `silent` no subscriber hears of anything.
         """
+        async with self._writing:
+            return await self._write(machine, readings, silent)
+
+    async def _write(self, machine: str, readings: Iterable[Reading], silent: bool) -> list[Reading]:
         written: list[Reading] = []
         now: Any = dt.datetime.now(dt.UTC)  # asyncua's DateTime is a datetime, but not for mypy
         stamps: dict[int, Any] = {}
@@ -139,12 +171,16 @@ class OpcUaServer:
                 source = stamps[reading.ts] = _EPOCH + dt.timedelta(microseconds=reading.ts // 1000)
             status = _GOOD if reading.status == 0 else ua.StatusCode(ua.UInt32(reading.status))
             bad = bool(reading.status & 0x80000000)
-            variant = ua.Variant(None if bad else reading.value, _variant_type(bad, is_text))
+            variant = ua.Variant(
+                None if bad else reading.value, _variant_type(bad, is_text or isinstance(reading.value, str))
+            )
             old = cell.value
             if old is not None and old.StatusCode == status and old.Value == variant:
                 continue
-            value = ua.DataValue(variant, status, source, now)
+            value = ua.DataValue(variant, status, source if reading.timed else None, now)
             cell.value = value
+            if silent:
+                continue
             for handle, notify in tuple(cell.datachange_callbacks.items()):
                 try:
                     await notify(handle, value)
@@ -208,7 +244,30 @@ def _variant_type(bad: bool, is_text: bool) -> ua.VariantType:
     return ua.VariantType.String if is_text else ua.VariantType.Double
 
 
-def _certificate() -> tuple[bytes, bytes]:
+def _slow_sessions(server: Server, delay: Callable[[], float]) -> None:
+    """Let each answer of a session take so many seconds longer."""
+    make = server.iserver.create_session
+
+    def slow(session: Any, name: str) -> None:
+        answer = getattr(session, name)
+
+        async def later(*arguments: Any, **options: Any) -> Any:
+            if delay() > 0:
+                await asyncio.sleep(delay())
+            return await answer(*arguments, **options)
+
+        setattr(session, name, later)
+
+    def create(*arguments: Any, **options: Any) -> Any:
+        session = make(*arguments, **options)
+        for name in ("read", "browse", "create_subscription", "create_monitored_items"):
+            slow(session, name)
+        return session
+
+    server.iserver.create_session = create  # type: ignore[method-assign]  # asyncua offers no hook for this
+
+
+def _certificate(days: int) -> tuple[bytes, bytes]:
     """A self-signed application certificate (DER) and its key (PEM), for this server and this run."""
     key = cert_gen.generate_private_key()
     names: list[x509.GeneralName] = [
@@ -218,7 +277,12 @@ def _certificate() -> tuple[bytes, bytes]:
         x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
     ]
     certificate = cert_gen.generate_self_signed_app_certificate(
-        key, "Fieldlab simulated machines", {"organizationName": "Fieldlab"}, names, [ExtendedKeyUsageOID.SERVER_AUTH]
+        key,
+        "Fieldlab simulated machines",
+        {"organizationName": "Fieldlab"},
+        names,
+        [ExtendedKeyUsageOID.SERVER_AUTH],
+        days=days,
     )
     return certificate.public_bytes(Encoding.DER), cert_gen.dump_private_key_as_pem(key)
 

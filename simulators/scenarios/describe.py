@@ -23,21 +23,23 @@ def describe(scenario: Scenario) -> dict[str, Any]:
     """A scenario as plain dicts, lists, text and numbers.
 
     Returns:
-        name, title, about, site, area, line, seed, duration (s) and `machines`: each with name, kind, about, place,
-        protocol (`opcua` or `mqtt`), sample_period and cycle_time (s), parts, part_id (the signal that cuts parts),
-        `signals` (name, unit, kind, low, high, lsl, usl, target, per_part, about, and `node` or `topic`) and `faults`
-        (kind, signals, start_part, end_part, severity, about when in parts).
+        name, title, about, site, area, line, seed, duration (s), `habits` (what protocols do wrong), `machines`: each
+        with name, kind, about, place, protocol (`opcua` or `mqtt`), dialect (of MQTT, or `opcua`), upstream (the
+        machine before it), sample_period and cycle_time (s), parts, part_id (the signal that cuts parts), `signals`
+        (name, unit, kind, low, high, lsl, usl, target, per_part, about, and a `node` over OPC UA, a `topic` in the
+        dialect `json`) and `faults` (kind, signals, start_part, end_part, severity, about when in parts).
     """
     listed = []
     for plan, machine in zip(scenario.machine, machines(scenario, 0), strict=True):
         kind = MACHINES[plan.kind]
         place = scenario.place(plan.name)
         signals = []
-        for s in kind.SIGNALS:
+        dialect = scenario.dialect(plan)
+        for s in machine.signals:
             row: dict[str, Any] = {key: getattr(s, key) for key in s.__struct_fields__}
             if kind.PROTOCOL == "opcua":
                 row["node"] = f"nsu={NAMESPACE};{node(plan.name, s.name)}"
-            else:
+            elif dialect == "json":
                 row["topic"] = topic(place, s.name)
             signals.append(row)
         listed.append(
@@ -47,6 +49,8 @@ def describe(scenario: Scenario) -> dict[str, Any]:
                 "about": kind.ABOUT,
                 "place": place,
                 "protocol": kind.PROTOCOL,
+                "dialect": dialect,
+                "upstream": plan.upstream,
                 "sample_period": scenario.period(plan),
                 "cycle_time": scenario.cycle(plan),
                 "parts": machine.parts,
@@ -67,4 +71,5 @@ def describe(scenario: Scenario) -> dict[str, Any]:
     described = {
         key: getattr(scenario, key) for key in ("name", "title", "about", "site", "area", "line", "seed", "duration")
     }
-    return {**described, "machines": listed}
+    habits = [{k: getattr(h, k) for k in h.__struct_fields__} for h in scenario.habits()]
+    return {**described, "habits": habits, "machines": listed}

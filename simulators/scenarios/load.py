@@ -1,6 +1,7 @@
 """Reads scenario files, and makes their machines."""
 
 import difflib
+import fnmatch
 import math
 import re
 import tomllib
@@ -10,8 +11,10 @@ from typing import Any
 
 import msgspec
 
-from simulators.machines import MACHINES, Fault, Machine
+from simulators.habits import READING_HABITS, SERVER_HABITS, Habit
+from simulators.machines import MACHINES, Context, Fault, Machine
 
+_MOST_COPIES = 10_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -32,6 +35,18 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     end_fraction: float | None = None
 
 
+class HabitPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A `[[habit]]` table: what a protocol does wrong; from the beginning and for ever, unless it says when."""
+
+    kind: str
+    machine: str = "*"
+    severity: float = 1.0
+    start_seconds: float | None = None
+    start_fraction: float | None = None
+    end_seconds: float | None = None
+    end_fraction: float | None = None
+
+
 class MachinePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A `[[machine]]` table."""
 
@@ -39,6 +54,9 @@ class MachinePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     kind: str
     sample_period: float | None = None
     cycle_time: float | None = None
+    dialect: str | None = None
+    upstream: str | None = None
+    copies: int = 1
     fault: tuple[FaultPlan, ...] = ()
 
 
@@ -60,6 +78,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     duration: float = 60.0
     sample_period: float = 0.1
     cycle_time: float = 1.0
+    context: Context | None = None
+    habit: tuple[HabitPlan, ...] = ()
 
     def place(self, machine: str) -> str:
         """The ISA-95 path of a machine."""
@@ -73,6 +93,26 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def period(self, plan: MachinePlan) -> float:
         """Seconds between two samples of a machine."""
         return plan.sample_period or self.sample_period
+
+    def dialect(self, plan: MachinePlan) -> str:
+        """How a machine speaks MQTT; `opcua` if it does not."""
+        kind = MACHINES[plan.kind]
+        return "opcua" if kind.PROTOCOL == "opcua" else plan.dialect or kind.DIALECTS[0]
+
+    def habits(self) -> tuple[Habit, ...]:
+        """The bad habits, in ns since the beginning."""
+
+        def at(habit: HabitPlan, edge: str) -> int | None:
+            seconds: float | None = getattr(habit, f"{edge}_seconds")
+            share: float | None = getattr(habit, f"{edge}_fraction")
+            if share is not None:
+                seconds = share * self.duration
+            return None if seconds is None else round(seconds * 1e9)
+
+        return tuple(
+            Habit(kind=h.kind, machine=h.machine, severity=h.severity, start=at(h, "start") or 0, end=at(h, "end"))
+            for h in self.habit
+        )
 
 
 def named() -> list[str]:
@@ -105,6 +145,7 @@ def load(name: str, **changes: Any) -> Scenario:
         hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(named())}, or give a .toml file"
         raise ScenarioError(f"no scenario `{name}`; {hint}")
     scenario = _parse(text, name)
+    scenario = msgspec.structs.replace(scenario, machine=_copied(scenario.machine))
     scenario = msgspec.structs.replace(scenario, name=path.stem, **{k: v for k, v in changes.items() if v is not None})
     _check(scenario, name)
     return scenario
@@ -117,26 +158,42 @@ def machines(scenario: Scenario, start: int) -> list[Machine]:
         ScenarioError: if a fault does not fit its machine.
     """
     made: list[Machine] = []
+    late: dict[str, int] = {}  # how much later than the first machine of its line each one starts, ns
     for i, plan in enumerate(scenario.machine):
         cycle = scenario.cycle(plan)
         faults = [
             _fault(scenario, plan, f, f"{scenario.name}: machine[{i}].fault[{j}]") for j, f in enumerate(plan.fault)
         ]
+        late[plan.name] = late[plan.upstream] + round(cycle * 1e6) * 1000 if plan.upstream else 0
         try:
             made.append(
                 MACHINES[plan.kind](
                     plan.name,
                     seed=scenario.seed,
-                    start=start - start % 1000,
+                    start=start - start % 1000 + late[plan.name],
                     sample_period=round(scenario.period(plan) * 1e6) * 1000,
                     cycle=round(cycle * 1e6) * 1000,
                     faults=faults,
                     parts=_parts(scenario, plan),
+                    context=scenario.context,
                 )
             )
+            if plan.upstream:
+                made[-1].follow(next(m for m in made if m.name == plan.upstream))
         except ValueError as e:
             raise ScenarioError(f"{scenario.name}: machine[{i}]: {e}") from None
     return made
+
+
+def _copied(plans: tuple[MachinePlan, ...]) -> tuple[MachinePlan, ...]:
+    """Each machine with `copies` as so many machines, `name-1` and up."""
+    made: list[MachinePlan] = []
+    for plan in plans:
+        if not 1 < plan.copies <= _MOST_COPIES:  # refused later, if it makes no sense
+            made.append(plan)
+            continue
+        made += [msgspec.structs.replace(plan, name=f"{plan.name}-{i}", copies=1) for i in range(1, plan.copies + 1)]
+    return tuple(made)
 
 
 def _parts(scenario: Scenario, plan: MachinePlan) -> int:
@@ -183,7 +240,8 @@ def _parse(text: str, name: str) -> Scenario:
 
 
 def _keys(at: str) -> list[str]:
-    kind = FaultPlan if ".fault[" in at else MachinePlan if at.startswith("machine[") else Scenario
+    kinds: dict[str, type[msgspec.Struct]] = {"machine[": MachinePlan, "habit[": HabitPlan, "context": Context}
+    kind = FaultPlan if ".fault[" in at else next((k for start, k in kinds.items() if at.startswith(start)), Scenario)
     return sorted(set(kind.__struct_fields__) - ({"name"} if kind is Scenario else set()))
 
 
@@ -200,16 +258,46 @@ def _check(scenario: Scenario, name: str) -> None:
             raise ScenarioError(f"{name}: {key}: may hold letters, digits, `-` and `_`")
     seen: set[str] = set()
     for i, plan in enumerate(scenario.machine):
-        _check_machine(scenario, plan, f"{name}: machine[{i}]")
+        _check_machine(scenario, plan, f"{name}: machine[{i}]", seen)
         if plan.name in seen:
             raise ScenarioError(f"{name}: machine[{i}].name: there are two machines `{plan.name}`")
         seen.add(plan.name)
+    _check_habits(scenario, name)
+    if scenario.context and (
+        scenario.context.lot_parts < 1 or scenario.context.shift <= 0 or not scenario.context.people
+    ):
+        raise ScenarioError(f"{name}: context: needs lot_parts of 1 or more, a shift above 0, and somebody in people")
     machines(scenario, 0)
 
 
-def _check_machine(scenario: Scenario, plan: MachinePlan, where: str) -> None:
+def _check_habits(scenario: Scenario, name: str) -> None:
+    known = [*READING_HABITS, *SERVER_HABITS]
+    for i, habit in enumerate(scenario.habit):
+        where = f"{name}: habit[{i}]"
+        if habit.kind not in known:
+            near = difflib.get_close_matches(habit.kind, known, n=1)
+            hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(known)}"
+            raise ScenarioError(f"{where}.kind: no habit `{habit.kind}`; {hint}")
+        if not any(fnmatch.fnmatchcase(plan.name, habit.machine) for plan in scenario.machine):
+            raise ScenarioError(f"{where}.machine: no machine fits `{habit.machine}`")
+        if not habit.severity > 0:
+            raise ScenarioError(f"{where}.severity: must be above 0")
+        for edge in ("start", "end"):
+            if getattr(habit, f"{edge}_seconds") is not None and getattr(habit, f"{edge}_fraction") is not None:
+                raise ScenarioError(f"{where}: give one of {edge}_seconds and {edge}_fraction")
+
+
+def _check_machine(scenario: Scenario, plan: MachinePlan, where: str, before: set[str]) -> None:
     if plan.kind not in MACHINES:
         raise ScenarioError(f"{where}.kind: no machine `{plan.kind}`; there are {', '.join(MACHINES)}")
+    if plan.dialect is not None and plan.dialect not in MACHINES[plan.kind].DIALECTS:
+        raise ScenarioError(f"{where}.dialect: a {plan.kind} speaks {', '.join(MACHINES[plan.kind].DIALECTS)}")
+    if plan.dialect is not None and MACHINES[plan.kind].PROTOCOL == "opcua":
+        raise ScenarioError(f"{where}.dialect: a {plan.kind} speaks OPC UA, which has no dialects")
+    if plan.upstream is not None and plan.upstream not in before:
+        raise ScenarioError(f"{where}.upstream: there is no machine `{plan.upstream}` above it")
+    if not 1 <= plan.copies <= _MOST_COPIES:
+        raise ScenarioError(f"{where}.copies: must be 1 to {_MOST_COPIES}")
     if not _NAME.fullmatch(plan.name):
         raise ScenarioError(f"{where}.name: may hold letters, digits, `-` and `_`")
     for key in ("sample_period", "cycle_time"):

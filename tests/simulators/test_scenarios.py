@@ -19,7 +19,8 @@ def written(folder: Path, text: str) -> str:
 
 
 def test_the_named_ones_load_and_explain_themselves() -> None:
-    assert named() == ["hall", "single-mill", "steady"]
+    assert len(named()) >= 20
+    assert {"hall", "single-mill", "steady", "hall25"} <= set(named())
     for name in named():
         scenario = load(name)
         assert scenario.name == name
@@ -105,6 +106,16 @@ def test_a_fault_may_start_at_a_part_a_second_or_a_fraction(tmp_path: Path) -> N
             r"machine\[0\].fault\[0\]: unknown key `start`; did you mean `start_part`",
         ),
         ("title = 'x'\n" + MILL + "[[machine.fault]]\nkind = 'rust'\nstart_part = 1", "has no fault `rust`"),
+        ("title = 'x'\n" + MILL + "dialect = 'bambu'", r"machine\[0\].dialect: a cnc_mill speaks"),
+        (
+            "title = 'x'\n" + MILL + "upstream = 'stamp-1'",
+            r"machine\[0\].upstream: there is no machine `stamp-1`",
+        ),
+        ("title = 'x'\n" + MILL + "copies = 0", r"machine\[0\].copies: must be"),
+        ("title = 'x'\n" + MILL + "[[habit]]\nkind = 'bad_strom'", r"habit\[0\].kind: .* did you mean `bad_storm`"),
+        ("title = 'x'\n" + MILL + "[[habit]]\nkind = 'late'\nmachine = 'x*'", r"habit\[0\].machine: no machine fits"),
+        ("title = 'x'\n" + MILL + "[[habit]]\nknid = 'late'", r"habit\[0\]: unknown key `knid`; did you mean `kind`"),
+        ("title = 'x'\n" + MILL + "[context]\nlot_parts = 0", "context: needs lot_parts"),
     ],
 )
 def test_a_wrong_file_is_told_with_its_key(tmp_path: Path, text: str, message: str) -> None:
@@ -117,3 +128,50 @@ def test_a_scenario_that_is_not_there() -> None:
         load("halls")
     with pytest.raises(ScenarioError, match="cannot be read"):
         load("nowhere.toml")
+
+
+def test_hall25_is_twenty_five_machines_in_every_protocol_and_dialect() -> None:
+    described = describe(load("hall25"))["machines"]
+    assert len({m["name"] for m in described}) == 25
+    assert {m["kind"] for m in described} == set(MACHINES)
+    dialects = {"opcua", "json", "sparkplug", "octoprint", "moonraker", "bambu", "vda5050"}
+    assert {m["dialect"] for m in described} == dialects
+    assert all({"material_lot", "shift", "operator"} <= {s["name"] for s in m["signals"]} for m in described)
+
+
+def test_every_kind_of_fault_that_ships_makes_bad_parts_while_it_lasts_or_none() -> None:
+    for name in named():
+        if name == "night-shift":
+            continue
+        for machine in machines(load(name), 0):
+            bad = [n for n, p in enumerate(machine.step(2**62).parts, 1) if not p.good]
+            spans = [(f.start_part, f.end_part or 2**62) for f in machine.faults]
+            if machine.upstream is None:
+                assert all(any(a <= n < b for a, b in spans) for n in bad), (name, machine.name)
+
+
+def test_lots_shifts_and_people_change_when_they_should(tmp_path: Path) -> None:
+    context = "[context]\nlot_parts = 5\nshift = 20.0\npeople = ['A', 'B']\n"
+    text = "title = 'x'\nduration = 60.0\ncycle_time = 2.0\n" + context + MILL
+    (machine,) = machines(load(written(tmp_path, text)), 0)
+    readings = machine.step(2**62).readings
+    lots = [(r.ts // 2_000_000_000, r.value) for r in readings if r.signal == "material_lot"]
+    assert lots == [(n * 5, f"L{n + 1:04d}") for n in range(6)]
+    shifts = [(r.ts, r.value) for r in readings if r.signal == "shift"]
+    assert shifts == [(0, "night"), (20 * 10**9, "early"), (40 * 10**9, "late")]
+    assert [r.value for r in readings if r.signal == "operator"] in (["A", "B", "A"], ["B", "A", "B"])
+
+
+def test_a_fault_of_the_first_station_is_a_defect_at_the_last() -> None:
+    made = {m.name: m for m in machines(load("shaver-line"), 0)}
+    steps = {name: machine.step(2**62) for name, machine in made.items()}
+    (begun, _) = steps["stamp-1"].faults
+    assert begun.signals == ("burr",)
+    assert dict(begun.downstream) == {"join-1": ("joining_force",), "test-1": ("motor_current",)}
+    assert all(p.good for p in steps["stamp-1"].parts)
+    bad = [int(p.id[-6:]) for p in steps["test-1"].parts if "motor_current" in p.why]
+    assert bad
+    assert all(41 <= n < 56 for n in bad)
+    children = [r.value for r in steps["test-1"].readings if r.signal == "child_id"]
+    assert children[:2] == ["join-1-000001", "join-1-000002"]
+    assert steps["test-1"].parts[0].start == 3 * 400_000_000, "each station works one cycle later"

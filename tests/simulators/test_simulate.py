@@ -96,10 +96,12 @@ def test_the_hall_holds_produces_and_ends(simulate: Callable[..., Program], tmp_
     assert finished == {
         "event": "finished",
         "readings": len(truth.readings),
+        "copies": 0,
         "parts": 225,
         "bad": len(bad),
         "complete": True,
         "unacknowledged": 0,
+        "hash": finished["hash"],
     }
     assert len(truth.parts) == 225
     assert {f.kind for f in truth.faults} == {"tool_wear", "gripper_slip", "nozzle_clog"}
@@ -204,4 +206,7 @@ def test_it_lists_its_scenarios(simulate: Callable[..., Program]) -> None:
     assert "hall: " in out
     assert "tool_wear (severity 1) from part 41, repaired before part 56" in out
     program = simulate("--list", "--json")
-    assert [s["name"] for s in program.event()["scenarios"]] == ["hall", "single-mill", "steady"]
+    listed = {s["name"]: s for s in program.event()["scenarios"]}
+    assert len(listed) >= 20
+    assert len(listed["hall25"]["machines"]) == 25
+    assert [h["kind"] for h in listed["bad-storm"]["habits"]] == ["bad_storm", "uncertain_storm"]
