@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from analytics.curves.config import CurveConfig
+from analytics.curves.config import errors as curve_errors
 from analytics.health.config import HealthConfig
 from analytics.health.config import errors as health_errors
 from analytics.limits import longest_arl0
@@ -197,6 +199,7 @@ class AnalyticsConfig(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         charts: see `ChartConfig`.
         parts: see `PartConfig`; the first that fits a machine counts.
+        curves: see `CurveConfig`.
         signals: what is known about signals: units, specification limits, texts of states.
         lateness: seconds that a reading may lag behind the newest of its machine and still be judged.
         false_alarms: designed false alarms a shift of all charts of a machine together that have no `arl0` or
@@ -207,6 +210,7 @@ class AnalyticsConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     charts: tuple[ChartConfig, ...] = ()
     parts: tuple[PartConfig, ...] = ()
+    curves: tuple[CurveConfig, ...] = ()
     signals: tuple[SignalInfo, ...] = ()
     lateness: float = 2.0
     false_alarms: float | None = None
@@ -244,6 +248,14 @@ def validate(config: AnalyticsConfig) -> list[tuple[str, str]]:
             wrong.append((f"chart[{at}].name", f"{count} charts are called {name!r}; give each its own name"))
     for i, chart in enumerate(config.charts):
         wrong += [(f"chart[{i}].{key}", text) for key, text in _chart_errors(chart, config)]
+    names = [c.label for c in config.charts]
+    for i, curve in enumerate(config.curves):
+        wrong += [(f"curve[{i}].{key}", text) for key, text in curve_errors(curve)]
+        if curve.name in names:
+            wrong.append((f"curve[{i}].name", f"another chart or curve is called {curve.name!r}"))
+        if not set("*?[") & set(curve.machine) and not getattr(config.part_of(curve.machine), "makes", False):
+            wrong.append((f"curve[{i}].machine", f"{curve.machine!r} makes no parts: add a [[part]]"))
+        names.append(curve.name)
     for i, part in enumerate(config.parts):
         wrong += [(f"part[{i}].{key}", text) for key, text in _part_errors(part)]
     if config.lateness < 0:

@@ -46,7 +46,7 @@ AHEAD_NS = (
     2 * 86_400 * 10**9
 )  # a reading so far ahead of its commit has a wild clock and would stop its machine's clock
 SHORTEST_ARL0 = 2.5
-_SNAPSHOT = 7
+_SNAPSHOT = 8
 
 Runner = ChartRunner | VectorRunner
 
@@ -141,7 +141,8 @@ class Engine:
 
     def limits(self) -> list[tuple[SignalKey, str, Limits | None]]:
         """Signal, chart and frozen limits (None while they are learned) of every channel."""
-        return [(key, r.name, found) for r in self._runners for key, found in zip(r.keys, r.limits, strict=True)]
+        charts = [(key, r.name, found) for r in self._runners for key, found in zip(r.keys, r.limits, strict=True)]
+        return charts + self._flow.curves.limits()
 
     def fold(self, records: Sequence[Record]) -> list[Row]:
         """Judge records, in the order of their positions; kinds other than `KINDS` are passed over.
@@ -190,6 +191,7 @@ class Engine:
             "windows": [(m, width, w.save()) for (m, width), w in self._windows.items()],
             "trackers": [(m, t.save()) for m, t in self._flow.trackers.items()],
             "parts": self._flow.book.save(),
+            "curves": self._flow.curves.save(),
             "told": [msgspec.to_builtins(info) for info in self._told.values()],
             "states": list(self._states.items()),
             "said": list(self._said.items()),
@@ -232,6 +234,7 @@ class Engine:
                 self._flow.trackers[m] = PartTracker(config, self._machines[m])
                 self._flow.trackers[m].load(tracker)
         self._flow.book.load(saved["parts"])
+        self._flow.curves.load(saved["curves"], self.config.curves, self._machines)
         self._states = {int(i): str(text) for i, text in saved["states"]}
         self._said = {int(i): float(value) for i, value in saved["said"]}
         self._implausible, self._ignored = saved["implausible"], saved["ignored"]
@@ -288,6 +291,7 @@ class Engine:
         self._sorter.set_lateness(round(config.lateness * 1e9))
         self._health.configure(config.health, time)
         self._runners = [kept.get(c.label) or _make_runner(c, self._outlet) for c in config.charts]
+        self._flow.curves.configure(config.curves, time)
         for m, tracker in list(self._flow.trackers.items()):
             if config.part_of(tracker.place.machine) != tracker.config:
                 self._flow.drop(m, time)

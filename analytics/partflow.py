@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from analytics.config import PartConfig
+from analytics.curves.follow import CurveBook, Traits
 from analytics.findings import FindingBook
 from analytics.items import charted
 from analytics.partbook import MOST_REASONS, Fact, Life, PartBook
@@ -41,6 +42,26 @@ class PartTaker(msgspec.Struct):
     slot: int
 
 
+class _Values(msgspec.Struct):
+    """What is known of a part's own values.
+
+    Attributes:
+        values: signal index → name → value to compare with the specification.
+        features: as the verdict tells them.
+        own: (chart, signal) → in words, the alarm on this part's own value.
+        named: signals that a chart with one value a part names.
+        absent: charted values of phases that were not there, in words.
+        curves: what its curves say.
+    """
+
+    values: dict[int, dict[str, float]]
+    features: dict[str, float] = {}
+    own: dict[tuple[str, str], str] = {}
+    named: set[int] = set()
+    absent: list[str] = []
+    curves: Traits = msgspec.field(default_factory=Traits)
+
+
 class PartFlow:
     """The parts of all machines, by machine number."""
 
@@ -64,11 +85,13 @@ class PartFlow:
         self._started: dict[int, list[Part]] = {}
         self._book, self._emit, self._info = book, emit, info
         self.book = PartBook(self._is_making)
+        self.curves = CurveBook(book, emit, info)
 
     def unwire(self) -> None:
         """Forget which signal feeds what; trackers stay."""
         self.takers, self.charts, self._keys, self._watched, self._riding = {}, {}, {}, {}, {}
         self.companions, self._telling, self._phase = {}, {}, {}
+        self.curves.unwire()
 
     def wire(self, m: int, config: PartConfig, index: int, key: SignalKey, info: SignalInfo) -> None:
         """Take note of a signal of a machine that makes parts."""
@@ -84,6 +107,8 @@ class PartFlow:
         kind = config.told_by(key.name)
         if kind is not None:
             self._telling.setdefault(m, {})[index] = kind, key
+        if config.makes:
+            self.curves.wire(m, index, key)
         if config.makes and (info.lsl is not None or info.usl is not None):
             tracker.slot(index)
         self._keys.setdefault(m, {})[index] = key
@@ -141,7 +166,7 @@ class PartFlow:
         for part in started:
             stop, after = (int(np.searchsorted(rows.time, part.start, side)) for side in ("left", "right"))
             self._follow(m, rows, ridden, stop)
-            self._sum(tracker, slot_of, rows, at, stop)
+            self._sum(m, slot_of, rows, at, stop)
             self._check_length(tracker, part.start)
             self._finish(m, tracker, part.start)
             tracker.part = part
@@ -150,14 +175,16 @@ class PartFlow:
             self._follow(m, rows, stop, after, riding=False)
             at, ridden = stop, after
         self._follow(m, rows, ridden, len(rows))
-        self._sum(tracker, slot_of, rows, at, len(rows))
+        self._sum(m, slot_of, rows, at, len(rows))
         tracker.phases.spend(int(rows.time[-1]))
         self._check_length(tracker, int(rows.time[-1]))
 
-    def _sum(self, tracker: PartTracker, slot_of: dict[str, np.ndarray], rows: Batch, start: int, stop: int) -> None:
+    def _sum(self, m: int, slot_of: dict[str, np.ndarray], rows: Batch, start: int, stop: int) -> None:
         """Add readings to the part, and to the phases that they are in."""
         if start >= stop:
             return
+        tracker = self.trackers[m]
+        self.curves.add(m, rows, start, stop)
         signal, time = rows.signal[start:stop], rows.time[start:stop]
         for phase, slots in slot_of.items():
             slot = slots[signal]
@@ -266,31 +293,39 @@ class PartFlow:
         self._book.forget(tracker.place.path, end)
         tracker.accumulator.reset()
         tracker.phases.begin(end)
+        self.curves.reset(m)
 
-    def _verdict(self, m: int, tracker: PartTracker, part: Part, end: int) -> None:
-        features: dict[str, float] = {}
-        own: dict[tuple[str, str], str] = {}  # (chart, signal) → in words, the alarm on this part's own value
-        values: dict[int, dict[str, float]] = {index: {} for index in tracker.slots}
-        named: set[int] = set()
-        absent: list[str] = []  # charted values of phases that were not there
+    def _features(self, m: int, tracker: PartTracker, part: Part, end: int) -> _Values:
+        """Feed the charts of a part, and judge its curves."""
+        found = _Values(values={index: {} for index in tracker.slots})
         sums = tracker.accumulator
         for taker in self.takers.get(m, ()):
             config, slot = taker.runner.config, np.array([taker.slot])
             length = tracker.phases.spent.get(config.phase, 0) if config.phase else end - part.start
-            found, extra = charted(sums, slot, self.companions.get((m, taker.runner.name)), config, length)
-            value = float(found[0])
-            named.add(taker.signal)
+            feature, extra = charted(sums, slot, self.companions.get((m, taker.runner.name)), config, length)
+            value = float(feature[0])
+            found.named.add(taker.signal)
             if not np.isfinite(value):
                 if config.phase and sums.good(np.array([tracker.slots[taker.signal]]))[0]:
-                    absent.append(f"no Good reading of {taker.key.name} while {config.phase}")
+                    found.absent.append(f"no Good reading of {taker.key.name} while {config.phase}")
                 continue
-            features[f"{taker.key.name}.{config.phase}.{config.charted}".replace("..", ".")] = value
+            name = f"{taker.key.name}.{config.phase}" if config.phase else taker.key.name
+            found.features[f"{name}.{config.charted}"] = value
             if config.feature in _IN_UNIT:
-                values[taker.signal][config.feature_words] = value
+                found.values[taker.signal][config.feature_words] = value
             if part.complete:
                 words = self._feed(taker, end, value, part.id, extra)
                 if words:
-                    own[taker.runner.name, taker.key.name] = words
+                    found.own[taker.runner.name, taker.key.name] = words
+        if part.complete:
+            found.curves = self.curves.judge(m, part.id, part.start, end, tracker.phases.history)
+        found.own |= found.curves.alarms
+        found.features |= found.curves.features
+        return found
+
+    def _verdict(self, m: int, tracker: PartTracker, part: Part, end: int) -> None:
+        found = self._features(m, tracker, part, end)
+        sums, values, own, curves = tracker.accumulator, found.values, found.own, found.curves
         characteristics: list[Characteristic] = []
         for index, slot_number in tracker.slots.items():
             info, slot = self._info(self._keys[m][index]), np.array([slot_number])
@@ -302,21 +337,21 @@ class PartFlow:
                 for name, feature in extremes.items():
                     values[index][name] = float(sums.feature(slot, feature)[0])  # type: ignore[arg-type]  # mypy widens the literal
             compare = values[index] if limited else {}
-            characteristics.append(Characteristic(info, index in named or sick, good, other, compare))
+            characteristics.append(Characteristic(info, index in found.named or sick, good, other, compare))
         alarms = list(own.values()) + [
             f"{f.chart}: {f.detail}"
             for f in self._book.during(tracker.place.path, part.start, end)
             if (f.chart, f.signal) not in own
         ]
-        opinion = judge(characteristics, alarms + absent, complete=part.complete)
-        versions: dict[str, int] = {}
+        opinion = judge(characteristics, alarms + found.absent, complete=part.complete, against=curves.against)
+        versions = dict(curves.versions)
         for runner, channel in self.charts.get(m, ()):
-            limits = runner.limits[channel]
+            limits = runner.in_force(channel)
             frozen = limits is not None and limits.time <= end  # other charts may be ahead of this part already
             versions[runner.name] = max(versions.get(runner.name, 0), limits.version if limits and frozen else 0)
         verdict = Verdict(
             time=end, place=tracker.place, id=part.id, verdict=opinion.verdict, score=opinion.score,
-            reasons=opinion.reasons[:MOST_REASONS], start=part.start, features=features,
+            reasons=opinion.reasons[:MOST_REASONS], start=part.start, features=found.features,
             genealogy={name: ", ".join(seen) for name, seen in part.genealogy.items()}, limits_versions=versions,
         )  # fmt: skip
         for name in part.ids:
@@ -348,7 +383,7 @@ class PartFlow:
         runner = taker.runner
         at, when = np.array([taker.channel]), np.array([end], np.int64)
         broke = int(runner.feed(at, when, np.array([value]), part, extra)[0])
-        limits = runner.limits[taker.channel]
+        limits = runner.in_force(taker.channel)
         if not broke or limits is None:
             return ""
         names = [r for i, r in enumerate(runner.bank.rule_names) if broke >> i & 1]

@@ -10,6 +10,8 @@ The score ranks parts: 1 for fail, 0.5 to 0.9 for suspect (0.1 more a reason), a
 characteristic is from the middle of its specification to the limit.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from analytics.guardband import zone
@@ -62,15 +64,18 @@ class Opinion(msgspec.Struct, frozen=True):
     closeness: float = 0.0
 
 
-def judge(characteristics: list[Characteristic], alarms: list[str], *, complete: bool) -> Opinion:
+def judge(
+    characteristics: list[Characteristic], alarms: list[str], *, complete: bool, against: Sequence[Against] = ()
+) -> Opinion:
     """Judge a part.
 
     Args:
         characteristics: the signals with specification limits or charts with one value a part.
         alarms: in words, the alarms of charts that concern it, most important first.
         complete: whether its start was seen.
+        against: what fails it besides.
     """
-    out: list[Against] = []
+    out = list(against)
     missing: list[str] = []
     unproven: list[str] = []
     closeness = 0.0

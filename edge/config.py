@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from analytics.config import AnalyticsConfig, ChartConfig, PartConfig, validate
+from analytics.curves.config import CurveConfig
 from analytics.health.config import HealthConfig, HealthKeys, SensorRule
 from edge.actions.config import BoundAction
 from edge.actions.wiring import bind_actions
@@ -131,6 +132,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[SignalRule, ...]
     charts: tuple[ChartConfig, ...]
     parts: tuple[PartConfig, ...]
+    curves: tuple[CurveConfig, ...] = ()
     actions: tuple[BoundAction, ...] = ()
     health: HealthKeys = HealthKeys()
 
@@ -159,6 +161,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         return AnalyticsConfig(
             charts=self.charts,
             parts=self.parts,
+            curves=self.curves,
             lateness=float(self.agent.lateness),
             false_alarms=self.agent.false_alarms,
             shift=f"{float(self.agent.shift):f}s",
@@ -177,6 +180,7 @@ class _Top(msgspec.Struct, frozen=True, kw_only=True):
     signal: tuple[dict[str, Any], ...] = ()
     chart: tuple[dict[str, Any], ...] = ()
     part: tuple[dict[str, Any], ...] = ()
+    curve: tuple[dict[str, Any], ...] = ()
     action: tuple[dict[str, Any], ...] = ()
     health: dict[str, Any] = {}
 
@@ -217,6 +221,7 @@ def load(path: Path, *, agent: str = "") -> AgentConfig:
         rules=tuple(document.bind(SignalRule, t, f"signal[{i}]") for i, t in enumerate(top.signal)),
         charts=tuple(document.bind(ChartConfig, t, f"chart[{i}]") for i, t in enumerate(top.chart)),
         parts=tuple(document.bind(PartConfig, t, f"part[{i}]") for i, t in enumerate(top.part)),
+        curves=tuple(document.bind(CurveConfig, t, f"curve[{i}]") for i, t in enumerate(top.curve)),
         health=document.bind(HealthKeys, top.health, "health"),
         actions=bind_actions(document, top.action, [(s.kind, s.config) for s in sources]),
     )
