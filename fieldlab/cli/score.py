@@ -55,7 +55,8 @@ def score_agent(truth: Path, data: Path) -> dict[str, Any]:
         known = read_truth(truth)
     except (OSError, TruthError) as e:
         raise RefusedError(str(e)) from e
-    signals = {f"{reading.place}/{reading.signal}" for reading in known.readings}
+    signals = {f"{line.place}/{line.signal}" for line in known.readings}
+    signals |= {f"{line.place}/{line.signal}" for line in known.digests}
     ledger = {row["path"]: row for row in ask("/status")["ledger_signals"]}
     # A signal's Bad readings are not in the truth: an OPC UA node without a value yet, a lost connection.
     committed = sum(ledger[path]["committed"] - ledger[path]["bad"] for path in signals if path in ledger)
@@ -73,12 +74,15 @@ def score_agent(truth: Path, data: Path) -> dict[str, Any]:
 def print_score(result: dict[str, Any]) -> None:
     """The score, for a person."""
     readings, faults, parts = result["readings"], result["faults"], result["parts"]
-    delay = "-" if faults["delay_parts"] is None else f"{faults['delay_parts']:.1f} parts"
+    delay = "-"
+    if faults["delay_parts"] is not None:
+        delay = f"{faults['delay_parts']:.1f} parts ({faults['delay_seconds']:.1f} s)"
     print(
         f"readings  sent {readings['sent']}, committed {readings['committed']}, stored {readings['stored']},"
-        f" lost {readings['lost']}\n"
-        f"faults    injected {faults['injected']}, found {faults['found']}, delay {delay},"
+        f" lost {readings['lost']} (altered {readings['altered']}), duplicated {readings['duplicated']}\n"
+        f"faults    injected {faults['injected']}, found {faults['found']}, missed {faults['missed']}, delay {delay},"
         f" false alarms {faults['false_alarms']}\n"
+        f"cause     first named {faults['top1']}, among the first three {faults['top3']}, of {faults['found']}\n"
         f"parts     made {parts['made']}, bad {parts['bad']}, escaped {parts['escaped']}, overkill {parts['overkill']},"
         f" without a verdict {parts['unjudged']}"
     )
