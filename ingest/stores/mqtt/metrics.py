@@ -68,8 +68,9 @@ class Known(msgspec.Struct, array_like=True):
         return head + self._null(self.value, self.status) + properties + self._held(self.value, self.status)
 
     def metric(self, alias: int, time: int, value: Scalar, status: int, *, historical: bool) -> bytes:
-        """A reading in a message of data."""
-        head = e.number(2, alias) + e.number(3, time // _MS) + (b"\x28\x01" if historical else b"")
+        """A reading in a message of data. Its type is said again: npm's decoder gives no value without."""
+        head = e.number(2, alias) + e.number(3, time // _MS) + e.number(4, self.datatype)
+        head += b"\x28\x01" if historical else b""
         properties = e.chunk(9, e.properties(quality(status))) if status else b""
         return head + self._null(value, status) + properties + self._held(value, status)
 
