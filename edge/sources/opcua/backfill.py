@@ -26,6 +26,7 @@ from edge.sources.opcua.counters import Counters
 from edge.sources.opcua.gaps import GapKeeper
 from edge.sources.opcua.history import Answer, HistoryLimits, reaches, read_limits, read_raw, readable, status_name
 from edge.sources.opcua.nodes import NodeAddress
+from edge.sources.opcua.ranges import cut
 from edge.sources.opcua.refill import Refill, in_calls
 from edge.sources.opcua.signals import SignalMap
 from edge.sources.opcua.typed import Typed
@@ -187,7 +188,8 @@ class Backfill:
         async with contextlib.aclosing(read_raw(server.session, nodes, start, end, server.limits)) as calls:
             async for answers in calls:
                 self._counters.history_reads += 1
-                await self._hand_over([found for answer in answers for found in self._new(answer, of[answer.handle])])
+                ours = [server.cut(answer) for answer in answers]
+                await self._hand_over([found for answer in ours for found in self._new(answer, of[answer.handle])])
                 spent = time.monotonic() - asked
                 await asyncio.sleep(max(_SHORTEST_PAUSE, spent))  # the live readings come first
                 asked = time.monotonic()
@@ -290,6 +292,14 @@ class _Server:
         if self._calls is None:
             self.limits = await read_limits(self.session)
             self._calls = await browse.read_limits(self.session)
+
+    def cut(self, answer: Answer) -> Answer:
+        """Of an array of which we read a part, that part."""
+        part = self._config.signal[answer.handle].range
+        if not part or answer.columns is None:
+            return answer
+        columns, whole = cut(answer.columns, part)
+        return msgspec.structs.replace(answer, columns=columns, hole=answer.hole or not whole)
 
     def ask_less(self) -> bool:
         """Halve what one call asks for; False if it cannot be less."""

@@ -87,16 +87,23 @@ async def in_batches(items: Sequence[A], size: int, call: Callable[[list[A]], Aw
 
 
 async def read_values(
-    session: UaSession, wanted: Sequence[tuple[ua.NodeId, AttributeIds]], limits: CallLimits
+    session: UaSession,
+    wanted: Sequence[tuple[ua.NodeId, AttributeIds]],
+    limits: CallLimits,
+    ranges: Sequence[str] | None = None,
 ) -> list[ua.DataValue]:
-    """One attribute of each node, in order."""
+    """One attribute of each node, in order; of arrays the part that `ranges` says, where it says one."""
 
-    async def call(part: list[tuple[ua.NodeId, AttributeIds]]) -> list[ua.DataValue]:
+    async def call(part: list[ua.ReadValueId]) -> list[ua.DataValue]:
         params = ua.ReadParameters(TimestampsToReturn=ua.TimestampsToReturn.Both)
-        params.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in part]
+        params.NodesToRead = part
         return await session.read(params)
 
-    return await in_batches(wanted, limits.read, call)
+    asked = [
+        ua.ReadValueId(NodeId=node, AttributeId=attribute, IndexRange=index_range or None)
+        for (node, attribute), index_range in zip(wanted, ranges or [""] * len(wanted), strict=True)
+    ]
+    return await in_batches(asked, limits.read, call)
 
 
 async def browse(

@@ -22,6 +22,7 @@ from fieldlab.errors import FieldlabError
 
 _CLOCK_WARN: Final = 1.0
 _CURRENT_TIME: Final = ua.NodeId(ua.Int32(2258))
+_NO_RANGE: Final = ("BadIndexRangeNoData", "BadIndexRangeInvalid")
 _CURRENT_READ: Final = 0x01
 _ATTRIBUTES: Final = (
     AttributeIds.NodeClass,
@@ -206,10 +207,11 @@ async def _signals(link: Link, config: OpcuaConfig, context: SourceContext) -> l
         else:
             wanted.append((i, node))
     asked = [(node, attribute) for _, node in wanted for attribute in _ATTRIBUTES]
-    values = await read_values(link.session, asked, await read_limits(link.session))
+    ranges = [config.signal[i].range * (a is AttributeIds.Value) for i, _ in wanted for a in _ATTRIBUTES]
+    values = await read_values(link.session, asked, await read_limits(link.session), ranges)
     for n, (i, node) in enumerate(wanted):
         four = values[n * len(_ATTRIBUTES) : (n + 1) * len(_ATTRIBUTES)]
-        lines[i] = _signal(f"{context.name} {known[i].key.short}", node, known[i], four)
+        lines[i] = _signal(f"{context.name} {known[i].key.short}", node, known[i], four, config.signal[i].range)
     by_index = [config.signal[i].name for i, address in addresses.items() if address.by_index]
     ordered = [lines[i] for i in sorted(lines)]
     if by_index:
@@ -218,9 +220,9 @@ async def _signals(link: Link, config: OpcuaConfig, context: SourceContext) -> l
     return ordered
 
 
-def _signal(subject: str, node: ua.NodeId, known: DeclaredSignal, values: list[ua.DataValue]) -> CheckLine:
+def _signal(subject: str, node: ua.NodeId, known: DeclaredSignal, values: list[ua.DataValue], part: str) -> CheckLine:
     node_class, value, access, rank = values
-    where = node.to_string()
+    where = f"{node.to_string()}[{part}]" if part else node.to_string()
     if not _good(node_class):
         text = f"{where}: {_status_name(node_class)}; browse the server for the right node id"
         return CheckLine(level="fail", subject=subject, text=text, data={"node": where, "signal": known.key.short})
@@ -243,7 +245,13 @@ def _signal(subject: str, node: ua.NodeId, known: DeclaredSignal, values: list[u
         "source_time": source.isoformat() if source is not None else None,
         "array": isinstance(live, list) or _plain(rank) in (0, 1),
     }
-    text = f"{str(live)[:60]}{' ' + known.info.unit if known.info.unit else ''} · {status} · {at}"
+    if part:
+        data["range"] = part
+    shown = f"[{part}] = {live}"[: 60 + len(part)] if part else str(live)[:60]
+    text = f"{shown}{' ' + known.info.unit if known.info.unit else ''} · {status} · {at}"
+    if _status_name(value) in _NO_RANGE:
+        text = f"{where}: {status}: the array has no such elements now; see `range`"
+        return CheckLine(level="warn", subject=subject, text=text, data=data)
     if not _good(value):
         return CheckLine(level="warn", subject=subject, text=f"has no good value now: {text}", data=data)
     return CheckLine(level="ok", subject=subject, text=text, data=data)

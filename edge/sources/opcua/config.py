@@ -10,6 +10,7 @@ import msgspec
 
 from edge.sources.base import SourceContext
 from edge.sources.opcua.nodes import NodeAddress
+from edge.sources.opcua.ranges import first_of
 from fieldlab.config import Duration
 from fieldlab.errors import ConfigError
 from fieldlab.model import Place, SignalInfo, SignalKey, SignalKind
@@ -40,6 +41,7 @@ class OpcuaSignal(msgspec.Struct, frozen=True, kw_only=True):
         map: number → text, for states.
         sampling: how often the server looks at the value; the source's if absent. `"0ms"` asks for every change.
         queue: how many values the server keeps between two publishes.
+        range: which elements of an array to read, such as `"2:5"`; they keep their index in the name.
         deadband: the server sends a change only if it is larger: in raw units, or `"2%"` of the node's EURange.
     """
 
@@ -58,6 +60,7 @@ class OpcuaSignal(msgspec.Struct, frozen=True, kw_only=True):
     map: dict[str, str] = {}
     sampling: Duration | None = None
     queue: int | None = None
+    range: str = ""
     deadband: float | str | None = None
 
 
@@ -151,6 +154,7 @@ class DeclaredSignal(msgspec.Struct, frozen=True, kw_only=True):
         scale: value = raw * scale + offset.
         offset: see `scale`.
         map: number → text, for states.
+        first: index of the first element that is read of an array.
     """
 
     key: SignalKey
@@ -158,6 +162,7 @@ class DeclaredSignal(msgspec.Struct, frozen=True, kw_only=True):
     scale: float = 1.0
     offset: float = 0.0
     map: dict[str, str] = {}
+    first: int = 0
 
 
 def declared(config: OpcuaConfig, context: SourceContext) -> list[DeclaredSignal]:
@@ -187,7 +192,15 @@ def declared(config: OpcuaConfig, context: SourceContext) -> list[DeclaredSignal
             guarantee="sampled" if config.mode == "poll" else "end-to-end",
             states=signal.map,
         )
-        found.append(DeclaredSignal(key=key, info=info, scale=signal.scale, offset=signal.offset, map=dict(signal.map)))
+        try:
+            first = first_of(signal.range)
+        except ValueError as e:
+            raise ConfigError(str(e), key=f"signal[{i}].range") from None
+        found.append(
+            DeclaredSignal(
+                key=key, info=info, scale=signal.scale, offset=signal.offset, map=dict(signal.map), first=first
+            )
+        )
     return found
 
 

@@ -207,11 +207,11 @@ class PollingSource:
             await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
 
     async def _read(self, link: Link, handles: list[int]) -> None:
-        values = await in_batches(
-            [self._registered[handle] for handle in handles],
-            self._limits.read,
-            lambda part: read_encoded(link.session, part),
-        )
+        async def read(part: list[int]) -> list[bytes]:
+            ranges = [self._config.signal[handle].range for handle in part]
+            return await read_encoded(link.session, [self._registered[h] for h in part], ranges=ranges)
+
+        values = await in_batches(handles, self._limits.read, read)
         self._reads += 1
         items = []
         for handle, value in zip(handles, values, strict=True):

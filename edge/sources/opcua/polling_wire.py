@@ -4,6 +4,7 @@ asyncua's datetime is coarser than OPC UA's 100 ns, so the bytes are kept.
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 from asyncua import ua
@@ -19,16 +20,28 @@ _READ_RESPONSE, _PUBLISH_RESPONSE, _DATA_CHANGE = 634, 829, 811
 
 
 async def read_encoded(
-    session: PublishSession, nodes: list[ua.NodeId], attribute: AttributeIds = AttributeIds.Value
+    session: PublishSession,
+    nodes: Sequence[ua.NodeId],
+    attribute: AttributeIds = AttributeIds.Value,
+    ranges: Sequence[str] | None = None,
 ) -> list[bytes]:
     """The value, or another attribute, of each node as the bytes of its DataValue, with the source's time alone.
+
+    Args:
+        session: an open session.
+        nodes: whose.
+        attribute: which.
+        ranges: which part of each array; the whole where it is empty.
 
     Raises:
         uaerrors.UaError: if the server refuses the call, or its answer cannot be read.
     """
     request = ua.ReadRequest()
     request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Source
-    request.Parameters.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node in nodes]
+    request.Parameters.NodesToRead = [
+        ua.ReadValueId(NodeId=node, AttributeId=attribute, IndexRange=part or None)
+        for node, part in zip(nodes, ranges or [""] * len(nodes), strict=True)
+    ]
     body = bytes(await session._send_request(request))  # noqa: SLF001  asyncua has no public way to the bytes
     cursor = Cursor(body)
     found = []

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edge.sources.base import Sink
 from edge.sources.opcua.columns import SCALAR, Columns
 from edge.sources.opcua.config import DeclaredSignal
+from edge.sources.opcua.ranges import true_path
 from fieldlab.model import Batch, SignalInfo, SignalKey, SignalKind
 from fieldlab.model.signal import TooManySignalsError
 
@@ -79,8 +80,7 @@ class SignalMap:
             self._describe(handle, self._declared[handle].key)
         for i, known in enumerate(self._elements.get(handle, ())):
             if known is not None:
-                key = self._declared[handle].key
-                self._describe(handle, SignalKey(key.place, f"{key.name}[{i}]"))
+                self._describe(handle, self._element_key(handle, i))
 
     def leaf(self, handle: int, path: str, states: Mapping[str, str], *, text: bool) -> int | None:
         """The signal of a value within another, such as `.position.x`; None if there may be no more signals."""
@@ -93,7 +93,7 @@ class SignalMap:
         if path not in leaves:
             known = self._declared[handle]
             kind: SignalKind = "state" if states else "text" if text else "gauge"
-            key = SignalKey(known.key.place, known.key.name + path)
+            key = SignalKey(known.key.place, known.key.name + true_path(path, known.first))
             # Unit, limits and scale of the whole would be wrong for its parts: [[signal]] gives them theirs.
             info = SignalInfo(key=key, kind=kind, guarantee=known.info.guarantee, states=dict(states))
             leaves[path] = self._tell(handle, info, 1.0, 0.0)
@@ -161,9 +161,13 @@ class SignalMap:
         self._handles = None
         found = self._elements.setdefault(handle, [])
         while len(found) <= element:
-            key = self._declared[handle].key
-            found.append(self._describe(handle, SignalKey(key.place, f"{key.name}[{len(found)}]")))
+            found.append(self._describe(handle, self._element_key(handle, len(found))))
         return found[element]
+
+    def _element_key(self, handle: int, element: int) -> SignalKey:
+        """The name of an element holds its true index, also where only a part of the array is read."""
+        known = self._declared[handle]
+        return SignalKey(known.key.place, f"{known.key.name}[{known.first + element}]")
 
     def _describe(self, handle: int, key: SignalKey) -> int | None:
         known = self._declared[handle]

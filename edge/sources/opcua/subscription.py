@@ -144,7 +144,8 @@ class Feed:
         found = await resolve_all(self._link.session, namespaces, {h: self._addresses[h] for h in handles})
         nodes = {h: node for h, node in found.items() if not isinstance(node, str)}
         wanted = [(node, AttributeIds.Value) for node in nodes.values()]
-        values = await read_values(self._link.session, wanted, await read_limits(self._link.session))
+        ranges = [self._config.signal[h].range for h in nodes]
+        values = await read_values(self._link.session, wanted, await read_limits(self._link.session), ranges)
         response = ua.PublishResponse()
         change = ua.DataChangeNotification()
         change.MonitoredItems = [
@@ -212,6 +213,7 @@ class Feed:
         request = ua.MonitoredItemCreateRequest()
         request.ItemToMonitor.NodeId = node
         request.ItemToMonitor.AttributeId = AttributeIds.Value
+        request.ItemToMonitor.IndexRange = signal.range or None
         request.MonitoringMode = ua.MonitoringMode.Reporting
         request.RequestedParameters.ClientHandle = ua.UInt32(handle)
         request.RequestedParameters.SamplingInterval = ua.Double(sampling_of(self._config, signal) * 1000)
