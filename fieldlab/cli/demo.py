@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldlab.cli.common import ask_agent
+from fieldlab.cli.demo_config import configuration as configuration  # noqa: PLC0414  tests build theirs with it
 from fieldlab.errors import RefusedError
 
 _START = 60.0  # seconds for servers and agent to be up, on a slow machine
@@ -186,85 +187,6 @@ class _Demo:
         return result
 
 
-def configuration(ready: dict[str, Any], *, port: int) -> str:
-    """An agent's configuration for the machines that a simulator said it has."""
-    machines = ready["machines"]
-    site, area, line, _ = machines[0]["place"].split("/")
-    lines = [
-        "[agent]",
-        'name = "demo"',
-        'data = "data"',
-        f"http = {_text(f'127.0.0.1:{port}' if port else '')}",
-        "",
-        "[place]",
-        f"site = {_text(site)}",
-        f"area = {_text(area)}",
-        f"line = {_text(line)}",
-    ]
-    lines += _opcua_source([m for m in machines if m["protocol"] == "opcua"], ready["opcua"])
-    lines += _mqtt_source([m for m in machines if m["protocol"] == "mqtt"], ready)
-    for machine in machines:
-        for s in machine["signals"]:
-            if s["per_part"] == "iid":
-                lines += _charts(f"{machine['name']}/{s['name']}")
-        genealogy = [s["name"] for s in machine["signals"] if s["kind"] == "text" and s["name"] != machine["part_id"]]
-        lines += [
-            "",
-            "[[part]]",
-            f"machine = {_text(machine['name'])}",
-            f"id = {_text(machine['part_id'])}",
-            f"genealogy = {json.dumps(genealogy)}",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _opcua_source(machines: list[dict[str, Any]], url: str) -> list[str]:
-    """One source for all machines behind one server: one session, one subscription."""
-    if not machines:
-        return []
-    lines = ["", "[[source]]", 'kind = "opcua"', f"machine = {_text(machines[0]['name'])}", f"url = {_text(url)}"]
-    for machine in machines:
-        for s in machine["signals"]:
-            lines += ["[[source.signal]]", f"machine = {_text(machine['name'])}", f"name = {_text(s['name'])}"]
-            lines += [f"node = {_text(s['node'])}", *_known(s)]
-    return lines
-
-
-def _mqtt_source(machines: list[dict[str, Any]], ready: dict[str, Any]) -> list[str]:
-    if not machines:
-        return []
-    topics = [f"fieldlab/{machine['place']}/+" for machine in machines]
-    protocol = "3.1.1" if ready["broker"] == "amqtt" else "5"
-    lines = ["", "[[source]]", 'kind = "mqtt"', f"url = {_text(ready['mqtt'])}", f"topics = {json.dumps(topics)}"]
-    lines += [f"username = {_text(ready['user'])}", f"password_file = {_text(ready['password_file'])}"]
-    lines += [f"protocol = {_text(protocol)}"]
-    for machine in machines:
-        for s in machine["signals"]:
-            lines += ["", "[[signal]]", f"match = {_text(machine['name'] + '/' + s['name'])}", *_known(s)]
-    return lines
-
-
-def _known(s: dict[str, Any]) -> list[str]:
-    lines = [f"unit = {_text(s['unit'])}", f"kind = {_text(s['kind'])}"]
-    return lines + [f"{key} = {float(s[key])}" for key in ("lsl", "usl", "target") if s[key] is not None]
-
-
-def _charts(signal_path: str) -> list[str]:
-    """An individuals and an EWMA chart, each designed for one false alarm in 20,000 parts: the hall has 14 charts."""
-    lines = []
-    for kind in ("individuals", "ewma"):
-        name = f"{signal_path.replace('/', ' ')} {kind}"
-        lines += [
-            "",
-            "[[chart]]",
-            f"name = {_text(name)}",
-            f"kind = {_text(kind)}",
-            f"signals = [{_text(signal_path)}]",
-        ]
-        lines += ["baseline = 30", "arl0 = 20000"]
-    return lines
-
-
 def _send_line(process: "subprocess.Popen[bytes]") -> None:
     assert process.stdin is not None
     process.stdin.write(b"\n")
@@ -298,11 +220,6 @@ def _progress() -> Iterator[Callable[[float, dict[str, Any]], None]]:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _text(value: str) -> str:
-    """A TOML basic string; JSON's escapes are TOML's."""
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _free_port(wanted: int) -> int:
