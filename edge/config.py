@@ -154,7 +154,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
         same = sum(s.kind == kind for s in self.stores[:index])
         name = getattr(self.stores[index].config, "name", "") or kind
         name = name if name != kind or same == 0 else f"{kind}-{same}"
-        return StoreContext(name=name, agent=self.agent.name, data=self.agent.data)
+        place = f"{self.place.site}/{self.place.area}/{self.place.line}"
+        return StoreContext(name=name, agent=self.agent.name, data=self.agent.data, place=place)
 
     def analytics(self) -> AnalyticsConfig:
         """The part that the analytics judge by; what is known of signals is added by the agent."""

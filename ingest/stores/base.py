@@ -201,11 +201,13 @@ class StoreContext(msgspec.Struct, frozen=True, kw_only=True):
         name: the store's name, unique in the agent; the name of its cursor.
         agent: the agent's name.
         data: the agent's data folder.
+        place: where the agent's machines stand unless they say otherwise: `site/area/line`.
     """
 
     name: str
     agent: str
     data: Path
+    place: str = ""
 
 
 class StoreCheck(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,11 +1,10 @@
 """Makes and checks stores of kind `mqtt`."""
 
-import uuid
-
 from fieldlab.errors import ConfigError
 from fieldlab.model import SignalTable
 from fieldlab.secrets import read_secret
-from ingest.stores.base import Reader, Store, StoreCheck, StoreContext, StoreError
+from ingest.stores.base import Reader, Store, StoreCheck, StoreContext
+from ingest.stores.mqtt.check import check
 from ingest.stores.mqtt.config import MqttConfig, broker, published
 from ingest.stores.mqtt.node_store import NodeStore
 from ingest.stores.mqtt.store import MqttStore
@@ -33,16 +32,8 @@ class MqttKind:
         return MqttStore(context.name, client_id, config, signals), None
 
     def check(self, config: MqttConfig, context: StoreContext) -> list[StoreCheck]:
-        """See `StoreKind`. Connects with a client id of its own, and publishes nothing."""
-        try:
-            store = MqttStore(context.name, f"check-{uuid.uuid4().hex[:12]}", config, SignalTable())
-            try:
-                store.connect()
-            finally:
-                store.close()
-        except (ConfigError, StoreError) as e:
-            return [StoreCheck(level="fail", text=str(e))]
-        return [StoreCheck(level="ok", text=f"{config.url} lets {config.username or 'anybody'} in")]
+        """See `StoreKind`. Connects with a client id of its own."""
+        return check(config, context)
 
     def published(self, config: MqttConfig, agent: str) -> tuple[tuple[str, int], tuple[str, ...]] | None:
         """Broker and topics of the readings, for who must not read them; None if it publishes none."""

@@ -182,14 +182,6 @@ def test_what_may_not_be_written_goes_to_the_dead_letter(mosquitto: Callable[...
     store.close()
 
 
-def test_check_connects_or_says_why_not(broker: Any, tmp_path: Path) -> None:
-    context = StoreContext(name="uns", agent="line-3", data=tmp_path)
-    config = MqttConfig(url=broker.url, username=broker.user, password_file=broker.password_file, timeout=Duration(2))
-    assert [c.level for c in load_kind("mqtt").check(config, context)] == ["ok"]
-    broker.kill()
-    assert [c.level for c in load_kind("mqtt").check(config, context)] == ["fail"]
-
-
 @pytest.mark.parametrize(
     ("keys", "key"),
     [
