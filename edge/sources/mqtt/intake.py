@@ -28,6 +28,8 @@ _COUNTERS = (
     *("messages", "readings", "qos0", "retained", "redelivered"),
     *("set_aside", "too_large", "ignored", "unmatched", "empty"),
 )
+_ALIKE = 20  # messages that are tried at once, at least
+_AT_ONCE = 200_000  # bytes of payloads that are tried at once: what does not fit into a run is looked at again
 _ALONE = 64  # messages read one by one, at most, before many at once are tried again
 _FIRST_TIME = frozenset((0x32,))  # a message of QoS 1 that is neither sent again nor retained
 _DUPS = frozenset(0x30 | DUP | flags for flags in range(16))
@@ -158,12 +160,12 @@ class Intake:
 
     def _add_run(self, frames: Frames, at: int) -> int:
         """Take messages of one QoS from `at` on, as many as are alike; how many."""
-        n = len(frames)
+        n = min(len(frames), at + max(_ALIKE, _AT_ONCE // (len(frames.payloads[at]) + 1)))
         head = frames.heads[at]
         if head & RETAIN or head & QOS > 2:
             return 0
         qos = (head & QOS) >> 1
-        heads = frames.heads[at:] if at else frames.heads
+        heads = frames.heads[at:n]
         kinds = set(heads)
         if len(kinds) > 1:
             alike = {head | DUP, head & ~DUP}

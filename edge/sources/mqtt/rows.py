@@ -2,14 +2,18 @@
 
 from array import array
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fieldlab.model import Batch
 
 _EXACT = 2**53
 _NUMBERS = frozenset((float, int, bool))
+_PIECE = 1000  # readings that come at once and stay apart until the batch is built
 Scalar = float | bool | str | None
+_Piece = tuple["array[int]", "array[int]", "array[float]", "array[int]"]
 
 
 class Rows:
@@ -36,23 +40,35 @@ class Rows:
         return 0 if self._past is None else len(self._past)
 
     def _clear(self) -> None:
-        self._signal = array("I")
-        self._time = array("q")
-        self._value = array("d")
-        self._status = array("I")
+        self._done: list[_Piece] = []  # columns that came at once: to grow one array by them would move it
+        self._before = 0  # readings in those
         self._text_row: list[int] = []
         self._text: list[str] = []
         self._integer_row: list[int] = []
         self._integer: list[int] = []
         self.lost: dict[int, int] = {}
+        self._start()
+
+    def _start(self) -> None:
+        self._signal = array("I")
+        self._time = array("q")
+        self._value = array("d")
+        self._status = array("I")
+
+    def _seal(self) -> None:
+        """What was added one by one becomes a piece."""
+        if self._signal:
+            self._before += len(self._signal)
+            self._done.append((self._signal, self._time, self._value, self._status))
+            self._start()
 
     def __len__(self) -> int:
-        return len(self._signal)
+        return self._before + len(self._signal)
 
     def add(self, signal: int, time: int, value: Scalar, status: int) -> None:
         """Add one reading: a number, a boolean, text, or None for a status alone."""
         if type(value) is not float:
-            value = self._special(len(self._signal), value, status)
+            value = self._special(len(self), value, status)
         self._signal.append(signal)
         self._time.append(time)
         self._value.append(value)
@@ -68,6 +84,11 @@ class Rows:
         """Add readings in columns of one length; one signal or one status stands for all."""
         n = len(value)
         numbers = value if isinstance(value, array) else self._numbers(value, status)
+        if n >= _PIECE:
+            self._seal()
+            self._before += n
+            self._done.append((_column(signal, n), time, numbers, _column(status, n)))
+            return
         self._signal += _column(signal, n)
         self._time += time
         self._value += numbers
@@ -82,7 +103,7 @@ class Rows:
             numbers: Sequence[float] = value  # type: ignore[assignment]  # same
             if min(numbers, default=0) >= -_EXACT and max(numbers, default=0) <= _EXACT:
                 return array("d", numbers)
-        start = len(self._signal)
+        start = len(self)
         return array(
             "d",
             (
@@ -111,11 +132,11 @@ class Rows:
 
     def build(self) -> Batch:
         """The readings so far, in order."""
+        self._seal()
+        pieces = self._done or [(self._signal, self._time, self._value, self._status)]
+        signal, time, value, status = zip(*pieces, strict=True)
         numbers = Batch.of(
-            np.frombuffer(self._signal, np.uint32),
-            np.frombuffer(self._time, np.int64),
-            np.frombuffer(self._value, np.float64),
-            np.frombuffer(self._status, np.uint32),
+            _joined(signal, np.uint32), _joined(time, np.int64), _joined(value, np.float64), _joined(status, np.uint32)
         )
         if self._text or self._integer:
             text_row = np.asarray(self._text_row, np.uint32)
@@ -139,3 +160,10 @@ def _column(entries: Sequence[int] | int, n: int) -> "array[int]":
     if isinstance(entries, int):
         return array("I", (entries,)) * n
     return entries if isinstance(entries, array) else array("I", entries)
+
+
+def _joined(pieces: Sequence["array[Any]"], kind: type[np.generic]) -> NDArray[Any]:
+    """One column of its pieces."""
+    if len(pieces) == 1:
+        return np.frombuffer(pieces[0], kind)
+    return np.concatenate([np.frombuffer(each, kind) for each in pieces])

@@ -4,8 +4,10 @@ Arrays of them too. What does not fit (a status in words, a path into an array) 
 """
 
 import contextlib
+import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import accumulate
 from operator import attrgetter
 from typing import Any
@@ -63,14 +65,18 @@ class Shape:
         Returns:
             How many were read; -1 if the first one fits, but something in those that fit cannot be.
         """
-        found = _decode(self._decode, payloads)
-        if found:
+        arrays_first = b"[" in payloads[0]  # what does not fit costs an exception
+        if not arrays_first and (found := _decode(self._decode, payloads)):
             return self._read_scalars(found, payloads, signals, arrival, rows, starts)
         some = payloads[: max(1, _AT_ONCE // max(len(payloads[0]), 1))]
-        for kind, decode in self._arrays:
+        for i, (kind, decode) in enumerate(self._arrays):
             found = _decode(decode, some)
             if found:
+                if i:
+                    self._arrays.reverse()  # the next ones are likely the same
                 return self._read_arrays(found, kind, payloads, signals, arrival, rows, starts)
+        if arrays_first and (found := _decode(self._decode, payloads)):
+            return self._read_scalars(found, payloads, signals, arrival, rows, starts)
         return 0
 
     def _read_scalars(
@@ -118,12 +124,12 @@ class Shape:
         status = self._statuses(found)
         if status is None or not _are_text(payloads[:n]):
             return -1
-        numbers = _flat("d", values)
+        numbers = _flat("d", values, lengths)
         column = np.frombuffer(numbers)
         if column.max() >= _EXACT or column.min() <= -_EXACT:
             return -1  # a whole number that a float cannot hold
         try:
-            raw = _flat(kind, times)
+            raw = _flat(kind, times, lengths)
             if kind == "d" and np.frombuffer(raw).max() >= _NANOSECONDS:
                 return -1  # one of them may have been a whole number, which is exact
             ns = column_to_ns(raw, arrival)
@@ -155,21 +161,31 @@ def _decode(decode: Any, payloads: list[bytes]) -> list[Any]:
     return found
 
 
-def _flat(kind: str, lists: list[list[Any]]) -> "array[Any]":
-    """All numbers of all lists, in one column."""
-    column: array[Any] = array(kind)
-    for each in lists:
-        column.fromlist(each)
-    return column
+def _flat(kind: str, lists: list[list[Any]], lengths: list[int]) -> "array[Any]":
+    """All numbers of all lists, in one column.
+
+    Raises:
+        OverflowError: if a whole number has more than 64 bits.
+    """
+    try:
+        pieces = [_packer(kind, n)(*each) for each, n in zip(lists, lengths, strict=True)]
+    except struct.error as e:
+        raise OverflowError(str(e)) from None
+    return array(kind, b"".join(pieces))
+
+
+@lru_cache(maxsize=1000)
+def _packer(kind: str, n: int) -> Callable[..., bytes]:
+    """Packs `n` numbers: half the time of `array.fromlist`."""
+    return struct.Struct(f"{n}{kind}").pack
 
 
 def _are_text(payloads: list[bytes]) -> bool:
     """Whether all of each is UTF-8; a decoder does not look at what it passes over."""
-    joined = b"\n".join(payloads)
-    if joined.isascii():
+    if all(map(bytes.isascii, payloads)):
         return True
     try:
-        joined.decode()
+        b"\n".join(payloads).decode()
     except UnicodeDecodeError:
         return False
     return True

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
@@ -422,7 +423,11 @@ class MqttSource:
 
 def _signals(batch: Batch) -> list[int]:
     """The signals of a batch; of a small one, some perhaps more than once."""
-    found: list[int] = (batch.signal if len(batch) < _SMALL else np.unique(batch.signal)).tolist()
+    signal: NDArray[Any] = batch.signal
+    if len(signal) >= _SMALL:
+        counted = int(signal.max()) < _SMALL * len(signal)
+        signal = np.flatnonzero(np.bincount(signal)) if counted else np.unique(signal)
+    found: list[int] = signal.tolist()
     return found
 
 

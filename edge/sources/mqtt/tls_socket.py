@@ -8,6 +8,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
 _PIECE = 1 << 18  # bytes asked of the kernel at once
 
@@ -29,6 +30,8 @@ class TlsSocket:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        # Without the wrapper in Python, which a record costs half as much again; a private name, so it may be gone.
+        self._read: Any = getattr(getattr(self._tls, "_sslobj", None), "read", self._tls.read)
         self._unsent = memoryview(b"")
         self._handshake()
 
@@ -68,7 +71,7 @@ class TlsSocket:
         """
         view = memoryview(buffer)
         size, filled = len(buffer), 0
-        read: Callable[[int, memoryview], int] = self._tls.read  # type: ignore[assignment]  # typeshed has no buffer
+        read: Callable[[int, memoryview], int] = self._read
         while filled < size:
             try:
                 count = read(size - filled, view[filled:])
