@@ -4,15 +4,17 @@
 
 Broker and feeder share one core, the measured process has another (where there are two). Only the measured process
 counts, from its subscription to its last message. Every round runs everybody in turn; a ratio is the median of the
-ratios within the rounds. What each one does with a message:
+ratios within the rounds, with the smallest and the largest and the machine's load average at the end: on a busy machine
+packets come in smaller lots, which costs us more than those that take them one by one. What each one does:
 
 - `ours-null`: receive, parse topic and JSON into columns, acknowledge. Before the journal: what `paho-json` does.
 - `ours-journal`: the same, and everything is fsynced in the journal before it is acknowledged.
 - `paho`: receive, acknowledge. `paho-json`: json.loads, too.
 - `mosquitto_sub`: receive, print to /dev/null, acknowledge. It parses nothing.
 
-`single` is as fast as the broker can, with one value a message; `arrays` has 100 values a message; `paced` is 2,000
-messages a second. `latency` is the age of a reading when it is handed to the journal, with and without `gather`.
+`single` is as fast as the broker can, with one value a message; `arrays` has 100 values a message; `tls` is both over
+TLS, for everybody; `paced` is 2,000 messages a second. `latency` is the age of a reading when it is handed to the
+journal, with and without `gather`.
 """
 
 # ruff: noqa: PLW1509  # nothing runs beside the thread that starts them
@@ -133,14 +135,19 @@ def compare(
             found[name].append(one["cpu_s"] / count * 1e6)
             print(f"{name:14s} {found[name][-1]:7.2f} us CPU, {count / one['wall_s']:7.0f} msg/s", file=sys.stderr)
     ratios = {
-        f"{ours} / {peer}": round(statistics.median(a / b for a, b in zip(found[ours], found[peer], strict=True)), 3)
+        f"{ours} / {peer}": spread([a / b for a, b in zip(found[ours], found[peer], strict=True)])
         for ours in names
         if ours.startswith("ours")
         for peer in names
         if not peer.startswith("ours")
     }
     cost = {name: round(statistics.median(costs), 2) for name, costs in found.items()}
-    return {"cpu_us_per_message": cost, "ratios": ratios}
+    return {"cpu_us_per_message": cost, "ratios": ratios, "load_average": round(os.getloadavg()[0], 2)}
+
+
+def spread(ratios: list[float]) -> dict[str, float]:
+    """The median of the rounds, and how far they lie apart."""
+    return {name: round(of(ratios), 3) for name, of in (("median", statistics.median), ("min", min), ("max", max))}
 
 
 def latency(port: int, rounds: int) -> dict[str, Any]:
@@ -183,6 +190,9 @@ def main() -> None:
             if only in (None, "arrays"):
                 few = ("ours-journal", "ours-null", "paho-json")
                 result["arrays_of_100"] = compare(few, port, port, max(count // 3, 1), 100, "", rounds)
+            if only in (None, "arrays", "tls") and not arguments.no_tls:
+                few, ca = ("ours-null", "paho-json", "mosquitto_sub"), str(folder / "ca.pem")
+                result["arrays_of_100_tls"] = compare(few, tls_port, port, max(count // 3, 1), 100, ca, rounds)
             if only in (None, "tls") and not arguments.no_tls:
                 ca = str(folder / "ca.pem")
                 result["tls"] = compare(names, tls_port, port, count, 1, ca, rounds)
