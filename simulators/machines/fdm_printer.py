@@ -76,10 +76,9 @@ class FdmPrinter(Machine):
         melt = first_order(0.6 * noise[2], self._melt, NOZZLE_PHI)
         self._melt = float(melt[-1])
         chamber = CHAMBER + self.slow("chamber", 0.8) + 0.1 * noise[3] - (COLD * warp.severity if warp else 0.0)
+        done = (np.arange(ticks) - self.idle + 1) / (ticks - self.idle)
         samples = {
-            "progress": printing
-            * np.round(np.clip((np.arange(ticks) - self.idle + 1) / (ticks - self.idle), 0, 1), 2)
-            * 100,
+            "progress": printing * np.round(np.clip(done, 0.0, 1.0) * 100.0),
             "nozzle": NOZZLE + melt + 0.1 * noise[4],
             "bed": BED + self.slow("bed", 0.2) + 0.05 * noise[5],
             "chamber": chamber,

@@ -58,8 +58,6 @@ class Moonraker(Dialect):
 def _told(reading: Reading) -> Reading:
     if reading.signal == "filament":
         return reading._replace(signal="filament_runout", timed=False)
-    if reading.signal == "progress" and not isinstance(reading.value, str):
-        return reading._replace(value=reading.value / 100.0 * 100.0, timed=False)  # it is a share on the way
     return reading._replace(timed=False)
 
 
