@@ -10,11 +10,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
+
+import ingest.stores.mqtt
 
 LOST = 0x80310000
 MACHINE = "drachten/shavers/3/cnc-07"
@@ -171,3 +174,43 @@ def test_kills_on_the_way_from_agent_to_agent_lose_nothing(
     assert b.ledger()["rejected"] == 0
     assert (a.stop(), b.stop()) == (0, 0)
     assert a.troubles == b.troubles == []
+
+
+FOLDER = Path(ingest.stores.mqtt.__file__).parent
+
+
+@pytest.mark.parametrize(
+    ("sample", "topic"),
+    [("unified-namespace", f"fieldlab/{MACHINE}/load"), ("edge-node", "spBv1.0/shavers/DDATA/line-3/3-cnc-07")],
+)
+def test_the_samples_run(
+    sample: str,
+    topic: str,
+    mosquitto: Callable[..., Any],
+    agent: Callable[..., Any],
+    publish: Callable[[Any], Any],
+    fieldlab: Callable[..., Any],
+    wait_until: Callable[..., Any],
+) -> None:
+    line, plant = mosquitto(anonymous=True), mosquitto(anonymous=True)
+    text = (FOLDER / f"{sample}.toml").read_text("utf-8")
+    text = text.replace("mqtt://127.0.0.1:1883", line.url).replace("mqtt://127.0.0.1:1884", plant.url)
+    process = agent("")
+    process.config.write_text(text.replace('data = "var/line-3"', 'data = "data"\nhttp = ""'), "utf-8")
+    topics: list[str] = []
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.on_message = lambda _c, _u, message: topics.append(message.topic)
+    client.connect("127.0.0.1", plant.port)
+    client.subscribe("#", 1)
+    client.loop_start()
+    try:
+        assert "would not work" not in (done := fieldlab("check", process.config)).out
+        assert done.code == 0
+        process.start()
+        publish(line).send(messages(0, 8))
+        wait_until(lambda: topic in topics and process.settled(), 30.0)
+        assert "left out" not in fieldlab("status", "--config", process.config).out
+        assert process.stop() == 0
+    finally:
+        client.disconnect()
+        client.loop_stop()
