@@ -61,6 +61,8 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
         recipe: short-run charts: the signal that says which recipe or part type runs.
         nominals: short-run charts: nominal value of each recipe.
         spreads: short-run charts: relative spread of each recipe; 1 if it is not there.
+        limits_by: names of signals on the same machine, such as `program` or `tool`: each of what they say together has
+            limits of its own, which come into force when it is said. Not for multivariate charts.
         lags: vectors that CVA looks back, and ahead while it learns; the highest order of a residual chart's model.
         drop_drifting: multivariate: leave out channels that drift in the baseline (see `analytics.channels`). Absent:
             yes, but for `cva`, which models slow channels.
@@ -87,6 +89,7 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
     recipe: str = ""
     nominals: dict[str, float] = {}
     spreads: dict[str, float] = {}
+    limits_by: tuple[str, ...] = ()
     lags: int = 3
     drop_drifting: bool | None = None
 
@@ -294,6 +297,13 @@ def _chart_errors(chart: ChartConfig, config: AnalyticsConfig) -> list[tuple[str
         ]
     if chart.phase and (chart.per not in ("", "part") or chart.kind in VECTOR_KINDS):
         wrong.append(("phase", "is one of a part: chart one signal per part"))
+    if chart.limits_by and chart.kind in VECTOR_KINDS:
+        wrong.append(("limits_by", f"{chart.kind} has one model for a machine; chart the signals one by one"))
+    wrong += [
+        ("limits_by", f"{name!r} must be the name of a signal on the chart's own machine, without the machine")
+        for name in chart.limits_by
+        if not name or "/" in name
+    ]
     if chart.limits_file:
         wrong.append(("limits_file", "not built yet; use `baseline`"))
     if chart.baseline < MIN_BASELINE:

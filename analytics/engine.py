@@ -30,11 +30,13 @@ from analytics.items import charted, in_force, with_recipes
 from analytics.order import Sorter
 from analytics.partflow import PartFlow
 from analytics.parts import PartTracker, text_at
+from analytics.recipes import Recipes
 from analytics.runner import ChartRunner, Outlet
 from analytics.seen import Watch
 from analytics.slices import segment
 from analytics.state import encode, grow
 from analytics.vectors import VectorRunner
+from analytics.versions import Asked, AskedLog, Wish
 from analytics.windows import Windows
 from fieldlab.model import Batch, Control, Limits, MachineState, Place, Record, RecordKind, SignalInfo, SignalKey
 from fieldlab.model.record import Row
@@ -46,7 +48,7 @@ AHEAD_NS = (
     2 * 86_400 * 10**9
 )  # a reading so far ahead of its commit has a wild clock and would stop its machine's clock
 SHORTEST_ARL0 = 2.5
-_SNAPSHOT = 8
+_SNAPSHOT = 9
 
 Runner = ChartRunner | VectorRunner
 
@@ -93,8 +95,11 @@ class Engine:
         self._sorter = Sorter(round(self.config.lateness * 1e9))
         self._book = FindingBook()
         self._flow = PartFlow(self._book, self._emit, self._info)
+        self._ran = Recipes()
+        self._asked = AskedLog()
         self._outlet = Outlet(
-            self._emit, self._book, self._part_at, self._info, self._makes_parts, watch, self._share
+            self._emit, self._book, self._part_at, self._info, self._makes_parts, watch, self._share, self._ran,
+            self._part_start,
         )  # fmt: skip
         self._health = HealthMonitor(self.config.health, self._outlet)
         self._machines: list[Place] = []
@@ -143,6 +148,25 @@ class Engine:
         """Signal, chart and frozen limits (None while they are learned) of every channel."""
         charts = [(key, r.name, found) for r in self._runners for key, found in zip(r.keys, r.limits, strict=True)]
         return charts + self._flow.curves.limits()
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Every version of limits: chart, signal, the limits themselves, whether they are in force, may come back."""
+        return [
+            {
+                "chart": runner.name,
+                "signal": key.path,
+                **msgspec.to_builtins(frozen.limits),
+                "in_force": runner.in_force(channel) == frozen.limits,
+                "may_return": frozen.may_return,
+            }
+            for runner in self._runners
+            for key, channel in runner.plotted()
+            for frozen in runner.versions.of(key)
+        ]
+
+    def asked(self) -> list[Asked]:
+        """The newest wishes to freeze limits, and what became of them."""
+        return list(self._asked.newest)
 
     def fold(self, records: Sequence[Record]) -> list[Row]:
         """Judge records, in the order of their positions; kinds other than `KINDS` are passed over.
@@ -195,6 +219,8 @@ class Engine:
             "told": [msgspec.to_builtins(info) for info in self._told.values()],
             "states": list(self._states.items()),
             "said": list(self._said.items()),
+            "ran": self._ran.save(),
+            "asked": self._asked.save(),
             "implausible": self._implausible,
             "ignored": self._ignored,
         })  # fmt: skip
@@ -237,6 +263,8 @@ class Engine:
         self._flow.curves.load(saved["curves"], self.config.curves, self._machines)
         self._states = {int(i): str(text) for i, text in saved["states"]}
         self._said = {int(i): float(value) for i, value in saved["said"]}
+        self._ran.load(saved["ran"])
+        self._asked.load(saved["asked"])
         self._implausible, self._ignored = saved["implausible"], saved["ignored"]
         self._wire_all(saved["known"], 0)
 
@@ -277,8 +305,26 @@ class Engine:
                 self._ignored += 1
             else:
                 self._emit(SignalKey(row.place, row.signal), control.time, row)
+        elif control.action == "freeze":
+            self._freeze(control)
         else:
             self._ignored += 1
+
+    def _freeze(self, control: Control) -> None:
+        try:
+            wish = msgspec.convert(control.detail, Wish)
+        except msgspec.ValidationError:
+            self._ignored += 1
+            return
+        answers: list[Asked] = []
+        for runner in self._runners:
+            if runner.name == wish.chart:
+                answers += runner.wish(wish, control.time, control.by)
+        if not answers:
+            words = f"no chart {wish.chart!r} has limits of {wish.signal or 'any signal'}"
+            words += f" for {wish.recipe!r}" if wish.recipe is not None else ""
+            answers.append(Asked(wish.id, control.time, control.by, wish.chart, "", wish.recipe or "", False, words))
+        self._asked.newest.extend(answers)
 
     def _configure(self, config: AnalyticsConfig, time: int) -> None:
         kept = {r.name: r for r in self._runners if r.config in config.charts}
@@ -290,7 +336,11 @@ class Engine:
         self._infos = {info.key: info for info in config.signals}
         self._sorter.set_lateness(round(config.lateness * 1e9))
         self._health.configure(config.health, time)
+        before = {r.name: r for r in self._runners}
         self._runners = [kept.get(c.label) or _make_runner(c, self._outlet) for c in config.charts]
+        for runner in self._runners:
+            if runner.name in before and runner.name not in kept:
+                runner.versions = before[runner.name].versions.handed_on()
         self._flow.curves.configure(config.curves, time)
         for m, tracker in list(self._flow.trackers.items()):
             if config.part_of(tracker.place.machine) != tracker.config:
@@ -307,6 +357,7 @@ class Engine:
         self._companions, self._recipes = {}, set()
         self._flow.unwire()
         self._health.unwire()
+        self._ran.unwire()
         self._wire_up_to(known, time)
         self._windows = {key: w for key, w in self._windows.items() if key in self._takers}
 
@@ -329,6 +380,9 @@ class Engine:
         self._machine_of[index] = m
         parts = self.config.part_of(key.place.machine)
         self._watched[index] = parts is not None or key.name == "state"
+        if any(key.name in chart.limits_by for chart in self.config.charts):
+            self._ran.wire(index, key)
+            self._watched[index] = True
         info = self._info(key)
         if parts is not None:
             self._flow.wire(m, parts, index, key, info)
@@ -400,6 +454,7 @@ class Engine:
         batch, machine = self._sorter.release()
         if len(batch) == 0:
             return
+        self._ran.take(batch, self._info)
         if self._recipes:
             batch = with_recipes(batch, {i: self._info(self._table[i]) for i in self._recipes})
         cuts = [0, *(np.flatnonzero(np.diff(machine)) + 1).tolist(), len(batch)]
@@ -422,6 +477,7 @@ class Engine:
             if m in mine:
                 self._flow.run(m, mine[m])
         self._machine_states(batch)
+        self._ran.settle()
 
     def _feed_readings(self, batch: Batch, machine: NDArray[np.int32], usable: NDArray[np.bool_]) -> None:
         for i, (runner, table) in enumerate(zip(self._runners, self._reading, strict=True)):
@@ -507,6 +563,10 @@ class Engine:
     def _part_at(self, key: SignalKey, time: int) -> str:
         tracker = self._flow.trackers.get(self._machine[key.place])
         return "" if tracker is None else tracker.part_at(time)
+
+    def _part_start(self, key: SignalKey, end: int) -> int:
+        tracker = self._flow.trackers.get(self._machine[key.place])
+        return end if tracker is None or tracker.part is None else tracker.part.start
 
     def _share(self, key: SignalKey, interval_ns: float) -> float | None:
         """ARL0 of a channel that shares its machine's `false_alarms` a shift evenly with the machine's other channels.

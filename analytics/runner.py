@@ -4,6 +4,7 @@ A finding is raised at the first violation and cleared when `CLEAR_AFTER` values
 """
 
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -12,12 +13,16 @@ from numpy.typing import NDArray
 
 from analytics.baseline import Screening
 from analytics.charts import Judgement, make_bank
-from analytics.config import COUNT_KINDS, XBAR_KINDS, ChartConfig, span_ns
+from analytics.charts.residual import brought_up
+from analytics.config import COUNT_KINDS, MIN_BASELINE, XBAR_KINDS, ChartConfig, span_ns
 from analytics.findings import FindingBook
 from analytics.limits import Design, Estimate
+from analytics.limitsets import LimitSets, runs
+from analytics.recipes import Recipes
 from analytics.seen import Seen, Watch, span
 from analytics.state import grow, pack, unpack
 from analytics.subgroups import Subgroups
+from analytics.versions import Asked, Frozen, NotGrantedError, Versions, Wish
 from fieldlab.model import ChartPoint, Finding, Limits, Place, SignalInfo, SignalKey
 from fieldlab.model.finding import finding_id
 from fieldlab.model.record import Row
@@ -59,6 +64,8 @@ class Outlet(msgspec.Struct):
     """What a runner needs of the engine: the rows so far, the book of findings, and what is known.
 
     Attributes:
+        recipes: what recipe, tool or program runs.
+        part_start: when the part started whose end (ns) is given.
         share: ARL0 of a channel (its signal, mean ns between its values) that shares the false alarms of its machine;
             None if no chart does.
     """
@@ -70,6 +77,8 @@ class Outlet(msgspec.Struct):
     makes_parts: Callable[[SignalKey], bool]
     watch: Watch | None = None
     share: Callable[[SignalKey, float], float | None] = lambda _key, _interval: None
+    recipes: Recipes = msgspec.field(default_factory=Recipes)
+    part_start: Callable[[SignalKey, int], int] = lambda _key, end: end
 
 
 class _Round(NamedTuple):
@@ -87,7 +96,11 @@ class _Round(NamedTuple):
 
 
 class ChartRunner:
-    """One chart. A channel is one signal under it."""
+    """One chart. A channel is one signal under it; with `limits_by`, one signal under one recipe.
+
+    Attributes:
+        versions: every version of frozen limits.
+    """
 
     def __init__(self, config: ChartConfig, outlet: Outlet) -> None:
         self.config = config
@@ -97,6 +110,8 @@ class ChartRunner:
         self.feeders: list[str] = []  # "part", "reading", or the window's width
         self.limits: list[Limits | None] = []
         self.channel: dict[SignalKey, int] = {}
+        self.versions = Versions()
+        self._sets = LimitSets()
         self._causes: list[str] = []
         self._out = outlet
         self._state = np.zeros((0, 12), np.int64)
@@ -111,13 +126,24 @@ class ChartRunner:
         """The channel of a signal; a new one, or one that starts afresh if another thing feeds it now."""
         channel = self.channel.get(key)
         if channel is None:
-            channel = self.channel[key] = len(self.keys)
-            self.keys.append(key)
-            self.feeders.append(feeder)
-            self.limits.append(None)
-            self._causes.append("")
-        elif self.feeders[channel] == feeder:
-            return channel
+            channel = self.channel[key] = self._new(key, feeder)
+        elif self.feeders[channel] != feeder:
+            self.versions.retire(key)
+            for each in self._sets.all_of(channel):
+                self._start(each, feeder)
+        return channel
+
+    def _new(self, key: SignalKey, feeder: str) -> int:
+        channel = len(self.keys)
+        self.keys.append(key)
+        self.feeders.append(feeder)
+        self.limits.append(None)
+        self._causes.append("")
+        self._start(channel, feeder)
+        return channel
+
+    def _start(self, channel: int, feeder: str) -> None:
+        """Let a channel learn from its next value on."""
         rows = len(self.keys)
         self.bank.grow(rows)
         self._state, self._values = grow(self._state, rows), grow(self._values, rows)
@@ -130,11 +156,18 @@ class ChartRunner:
         self._state[channel, _CLEAR] = CLEAR_AFTER[kind]
         self.feeders[channel], self.limits[channel], self._causes[channel] = feeder, None, ""
         self._learning = sum(found is None for found in self.limits)
-        return channel
 
     def channels_on(self, place: Place) -> int:
         """How many charts this is on a machine."""
-        return sum(key.place == place for key in self.keys)
+        return sum(key.place == place for key in self.channel)
+
+    def plotted(self) -> list[tuple[SignalKey, int]]:
+        """The signals that have limits, and the channel of each."""
+        return list(self.channel.items())
+
+    def in_force(self, channel: int) -> Limits | None:
+        """The limits by which a signal is judged now; None while they are learned."""
+        return self.limits[self._sets.in_force(channel)]
 
     def close(self, key: SignalKey, time: int, why: str) -> None:
         """Clear what is open on a signal, because its chart is gone or starts afresh."""
@@ -157,13 +190,53 @@ class ChartRunner:
         Returns:
             The rules that each value broke, (n,); 0 while learning, and for all but the last value of a subgroup.
         """
+        if not self.config.limits_by or len(channel) == 0:
+            return self._feed(channel, time, value, part, extra)
+        broke = np.zeros(len(channel), np.uint16)
+        rows, to = self._by_recipe(channel, time)
+        for piece in runs(channel[rows], to):
+            these, ours = rows[piece], to[piece]
+            for row, now in zip(these.tolist(), ours.tolist(), strict=True):
+                if self._sets.in_force(int(channel[row])) != now:
+                    self._switch(int(channel[row]), now, int(time[row]))
+            broke[these] = self._feed(ours, time[these], value[these], part, None if extra is None else extra[these])
+        return broke
+
+    def _by_recipe(self, channel: NDArray[np.intp], time: Ints) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows whose recipe is known, and the channel of each. A window that spans a change belongs to neither."""
+        rows: list[int] = []
+        to: list[int] = []
+        for c, t in enumerate(time.tolist()):
+            base = int(channel[c])
+            key, feeder = self.keys[base], self.feeders[base]
+            width = 0 if feeder in ("part", "reading") else span_ns(feeder)
+            # a part runs by what is set when it starts; a window ends where the next begins
+            at = self._out.part_start(key, t) if feeder == "part" else t - 1 if width else t
+            recipe, since = self._out.recipes.at(key.place, self.config.limits_by, at)
+            mixed = width and since > t - width
+            if not recipe or mixed:
+                self.unusable += 1
+                continue
+            rows.append(c)
+            to.append(self._sets.channel(base, recipe, lambda b: self._new(self.keys[b], self.feeders[b])))
+        return np.array(rows, np.intp), np.array(to, np.intp)
+
+    def _switch(self, channel: int, to: int, time: int) -> None:
+        """Another recipe runs: its limits are in force now, and what was open is over."""
+        before = self._sets.put(channel, to)
+        self._state[before, _OPEN] = self._state[before, _INSIDE] = 0
+        self.close(self.keys[channel], time, f"{self._sets.recipe(to)} runs now: its limits are in force")
+
+    def _feed(
+        self, channel: NDArray[np.intp], time: Ints, value: Floats, part: str | None, extra: Floats | None
+    ) -> NDArray[np.uint16]:  # fmt: skip
         broke = np.zeros(len(channel), np.uint16)
         if len(channel) == 0:
             return broke
         items = value[:, None]
         if self._groups is None and self._width > 1:
             items = np.column_stack([value, self._sizes(len(value)) if extra is None else extra])
-        for turn in _rounds(channel):
+        for turn in rounds(channel):
             round_ = _Round(turn, channel[turn], time[turn], time[turn], items[turn])
             if self._groups is not None:
                 done, x, began = self._groups.add(round_.channel, round_.time, value[turn])
@@ -187,6 +260,8 @@ class ChartRunner:
 
     def _judge(self, now: _Round, part: str | None) -> NDArray[np.uint16]:
         ch, time, began = now.channel, now.time, now.began
+        self._values[ch, self._state[ch, _COUNT]] = now.items  # the newest, in a ring: for limits anew
+        self._state[ch, _COUNT] = (self._state[ch, _COUNT] + 1) % self.config.baseline
         found = self._behind_a_gap(ch, time, self.bank.update(ch, now.items if self._width > 1 else now.items[:, 0]))
         state, broken = self._state, found.violation > 0
         was_open = state[ch, _OPEN] > 0
@@ -331,21 +406,95 @@ class ChartRunner:
             values[: self.config.baseline - half] = values[half:].copy()
             state[_COUNT] = self.config.baseline - half
             return
-        key = self.keys[channel]
-        self.close(key, time, "the baseline is fit now: limits are frozen")
-        kept = found.kept if self.bank.drops_outliers else np.ones(len(items), bool)
-        estimate = msgspec.structs.replace(self.bank.estimate(items[kept]), phi=found.phi)
         interval = (time - int(state[_BEGAN])) / max(int(state[_FED]) - 1, 1)
-        shared = None if self.config.design_arl0 else self._out.share(key, interval)
-        design = self.bank.design(estimate, shared)
-        lines = self.bank.freeze(channel, estimate, design)
-        self.limits[channel] = Limits(
-            version=1, center=lines.center, ucl=lines.ucl, lcl=lines.lcl, sigma=estimate.sigma, n=estimate.n,
-            time=time, note=self._note(values[:, 0], found, estimate, design, shared),
-        )  # fmt: skip
-        state[_VERSION], state[_COUNT], state[_NEWEST], state[_EVERY] = 1, 0, time, max(round(interval), 1)
+        state[_COUNT], state[_NEWEST], state[_EVERY] = 0, time, max(round(interval), 1)
+        self.close(self.keys[channel], time, "the baseline is fit now: limits are frozen")
+        self._freeze(channel, values, found, time)
         self._causes[channel] = ""
         self._learning -= 1
+
+    def _freeze(self, channel: int, values: Floats, found: Screening, time: int, by: str = "") -> None:
+        """Design and freeze limits on screened items, (n, columns): a new version."""
+        key, items = self.keys[channel], values if self._width > 1 else values[:, 0]
+        kept = found.kept if self.bank.drops_outliers else np.ones(len(items), bool)
+        estimate = msgspec.structs.replace(self.bank.estimate(items[kept]), phi=found.phi)
+        every = float(self._state[channel, _EVERY])
+        shared = None if self.config.design_arl0 else self._out.share(key, every)
+        design = self.bank.design(estimate, shared)
+        lines = self.bank.freeze(channel, estimate, design)
+        limits = Limits(
+            version=self.versions.next(key), center=lines.center, ucl=lines.ucl, lcl=lines.lcl, sigma=estimate.sigma,
+            n=estimate.n, time=time, note=self._note(values[:, 0], found, estimate, design, shared),
+            recipe=self._sets.recipe(channel), by=by,
+        )  # fmt: skip
+        self.versions.add(key, Frozen(limits, estimate, design))
+        self.limits[channel] = limits
+        self._state[channel, _VERSION] = limits.version
+
+    def wish(self, wish: Wish, time: int, by: str) -> list[Asked]:
+        """Freeze limits anew, or bring a version back, where a person asks for it."""
+        answers = []
+        for key, base in self.channel.items():
+            if wish.signal and wish.signal != key.path and not fnmatchcase(key.short, wish.signal):
+                continue
+            for channel in self._sets.all_of(base):
+                recipe = self._sets.recipe(channel)
+                if channel != self._sets.in_force(base) if wish.recipe is None else recipe != wish.recipe:
+                    continue
+                try:
+                    done, words = True, self._grant(channel, wish, by)
+                except NotGrantedError as e:
+                    done, words = False, str(e)
+                limits = self.limits[channel]
+                version = limits.version if limits else 0
+                answers.append(Asked(wish.id, time, by, self.name, key.path, recipe, done, words, version))
+        return answers
+
+    def _grant(self, channel: int, wish: Wish, by: str) -> str:
+        """Grant a wish: what was done, in words.
+
+        Raises:
+            NotGrantedError: if it makes no sense.
+        """
+        key, limits, state = self.keys[channel], self.limits[channel], self._state[channel]
+        newest = int(state[_NEWEST])
+        if wish.version is not None:
+            kept = self.versions.find(key, wish.version)
+            if kept is None:
+                raise NotGrantedError(f"there is no version {wish.version}, or it is not kept any more")
+            if kept.estimate is None or kept.design is None or limits is None:
+                raise NotGrantedError(f"version {wish.version} is of another configuration of the chart")
+            if kept.limits.recipe != self._sets.recipe(channel):
+                raise NotGrantedError(f"version {wish.version} is of {kept.limits.recipe or 'no recipe'}")
+            if limits.version == wish.version:
+                raise NotGrantedError(f"version {wish.version} is in force already")
+            estimate = kept.estimate
+            if self.config.kind == "residual":
+                estimate = brought_up(estimate, self._newest(channel)[:, 0], self.config.lags)
+            self.bank.freeze(channel, estimate, kept.design)
+            self.limits[channel] = kept.limits
+            state[_VERSION] = wish.version
+            done = f"version {wish.version} is back in force"
+        else:
+            if limits is None:
+                raise NotGrantedError(
+                    f"limits are still being learned: {state[_COUNT]} of {self.config.baseline} values"
+                )
+            values = self._newest(channel) if wish.items is None else np.array(wish.items, float)
+            if values.ndim != 2 or values.shape[1] != self._width or len(values) < MIN_BASELINE:
+                raise NotGrantedError(f"{len(values)} values are too few; at least {MIN_BASELINE} are needed")
+            found = self.bank.screen(values if self._width > 1 else values[:, 0])
+            if found.cause and (self.config.on_unstable == "refuse" or found.cause == "constant"):
+                raise NotGrantedError(f"these values are no baseline: {found.words}")
+            self._freeze(channel, values, found, newest, by)
+            done = f"version {state[_VERSION]} is frozen"
+        state[_OPEN] = state[_INSIDE] = 0
+        self.close(key, newest, f"{done}, asked for by {by or 'unknown'}")
+        return done
+
+    def _newest(self, channel: int) -> Floats:
+        """The newest items of a frozen channel, as many as a baseline has, oldest first."""
+        return np.roll(self._values[channel], -int(self._state[channel, _COUNT]), axis=0)
 
     def _note(self, values: Floats, found: Screening, estimate: Estimate, design: Design, shared: float | None) -> str:
         """How limits were designed, in words; what was left out is named."""
@@ -378,16 +527,16 @@ class ChartRunner:
         self._out.emit(key, time, self._out.book.raise_(finding, remember=False))
 
     def save(self) -> dict[str, Any]:
-        """State as plain values; baselines only of channels that still learn."""
-        learning = np.flatnonzero(self._state[: len(self.keys), _VERSION] == 0)
+        """State as plain values."""
         return {
             "keys": [msgspec.to_builtins(k) for k in self.keys],
             "feeders": list(self.feeders),
             "limits": [msgspec.to_builtins(found) for found in self.limits],
             "causes": list(self._causes),
             "state": pack(self._state),
-            "learning": pack(learning),
-            "values": pack(self._values[learning]),
+            "values": pack(self._values[: len(self.keys)]),
+            "versions": self.versions.save(),
+            "sets": self._sets.save(),
             "groups": self._groups.save() if self._groups else None,
             "unusable": self.unusable,
             "bank": self.bank.save(),
@@ -396,12 +545,16 @@ class ChartRunner:
     def load(self, saved: dict[str, Any]) -> None:
         """Take the state of `save`."""
         self.keys = [msgspec.convert(k, SignalKey) for k in saved["keys"]]
-        self.channel = {key: i for i, key in enumerate(self.keys)}
+        self.channel = {}
+        for i, key in enumerate(self.keys):
+            self.channel.setdefault(key, i)
+        self.versions.load(saved["versions"])
+        self._sets.load(saved["sets"])
         self.feeders, self._causes = list(saved["feeders"]), list(saved["causes"])
         self.limits = [msgspec.convert(found, Limits | None) for found in saved["limits"]]
         self._state = unpack(saved["state"])
         self._values = np.zeros((len(self._state), self.config.baseline, self._width))
-        self._values[unpack(saved["learning"])] = unpack(saved["values"])
+        self._values[: len(self.keys)] = unpack(saved["values"])
         self._learning = sum(found is None for found in self.limits)
         self.bank.load(saved["bank"])
         self.unusable = saved["unusable"]
@@ -409,7 +562,7 @@ class ChartRunner:
             self._groups.load(saved["groups"])
 
 
-def _rounds(channel: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+def rounds(channel: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     """Rows in rounds: each channel at most once a round, its values in order over the rounds."""
     order = np.argsort(channel, kind="stable")
     ranked = channel[order]

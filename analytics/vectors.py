@@ -6,6 +6,7 @@ half of the channels is passed over, and counted. Points and findings have the s
 statistics plots the largest of statistic / limit, whose limit is 1; the finding's rule says which it was.
 """
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -18,7 +19,8 @@ from analytics.limits import SHEWHART_ARL0
 from analytics.runner import CLEAR_AFTER, POINT_EVERY_NS, Outlet
 from analytics.seen import Seen, span
 from analytics.state import pack, unpack
-from analytics.vectormodel import FrozenModel, Refused, learn
+from analytics.vectormodel import FrozenModel, Learned, Refused, learn
+from analytics.versions import Asked, Frozen, NotGrantedError, Versions, Wish
 from fieldlab.model import ChartPoint, Finding, Limits, Place, SignalKey
 from fieldlab.model.finding import finding_id
 
@@ -36,11 +38,12 @@ class _Group(msgspec.Struct):
     place: Place
     names: list[str] = []  # of the columns
     feeder: str = ""
-    learned: int = 0
+    learned: int = 0  # vectors of the baseline; then where the next one goes in the ring
     began: int = 0  # event time of the first vector of the baseline
     fed: int = 0  # vectors since
     open: bool = False
     inside: int = 0
+    newest: int = 0  # event time of the newest vector that was judged
     point: int = -(2**62)
     cause: str = ""
     limits: Limits | None = None
@@ -86,8 +89,11 @@ class VectorRunner:
         self._rate = 1.0 / (config.design_arl0 or SHEWHART_ARL0)
         self._groups: list[_Group] = []
         self._models: list[FrozenModel | None] = []
-        self._values: list[Floats] = []  # baseline so far of each group: (baseline, columns), empty once frozen
+        self._values: list[
+            Floats
+        ] = []  # of each group, (baseline, columns): the baseline so far; then the newest, in a ring
         self._where: list[tuple[int, int]] = []  # channel → group, column
+        self.versions = Versions()
 
     def add(self, key: SignalKey, feeder: str) -> int:
         """The channel of a signal. A signal that is new after the freeze is not used; another feeder starts afresh."""
@@ -101,6 +107,7 @@ class VectorRunner:
             group.feeder, group.limits, group.learned, group.cause = feeder, None, 0, ""
             group.open, group.inside, group.point = False, 0, -(2**62)
             self._models[g] = None
+            self.versions.retire(group.key)
             self._values[g] = np.full((self.config.baseline, len(group.names)), np.nan)
             self._tell_limits()
         if channel is None:
@@ -119,6 +126,15 @@ class VectorRunner:
     def channels_on(self, place: Place) -> int:
         """How many charts this is on a machine: one."""
         return int(any(group.place == place for group in self._groups))
+
+    def plotted(self) -> list[tuple[SignalKey, int]]:
+        """What has limits: `_all` of each machine, and one of its channels."""
+        first = {g: channel for channel, (g, _) in reversed(list(enumerate(self._where)))}
+        return [(group.key, first[g]) for g, group in enumerate(self._groups) if g in first]
+
+    def in_force(self, channel: int) -> Limits | None:
+        """The limits by which a signal is judged now; None while they are learned."""
+        return self.limits[channel]
 
     def close(self, key: SignalKey, time: int, why: str) -> None:
         """Clear what is open on a signal's machine, because its chart is gone or starts afresh."""
@@ -165,6 +181,11 @@ class VectorRunner:
         model, group = self._models[g], self._groups[g]
         assert model is not None
         assert group.limits is not None
+        ring = self._values[g]
+        if 2 * int(np.count_nonzero(np.isfinite(x))) >= len(x):
+            ring[group.learned] = x[: ring.shape[1]]
+            group.learned = (group.learned + 1) % self.config.baseline
+        group.newest = time
         found = model.step(x)
         if found is None or not np.isfinite(found).all():
             return
@@ -256,9 +277,13 @@ class VectorRunner:
             values[: n - half] = values[half:].copy()
             group.learned = n - half
             return
-        frozen = found.frozen
-        assert frozen is not None
         self.close(group.key, time, "the baseline is fit now: limits are frozen")
+        self._freeze(g, found, rate, time)
+        group.cause, group.learned = "", 0
+
+    def _freeze(self, g: int, found: Learned, rate: float, time: int, by: str = "") -> None:
+        group, n, frozen = self._groups[g], self.config.baseline, found.frozen
+        assert frozen is not None
         single = len(frozen.limits) == 1
         each = ", ".join(f"{s} {limit:.4g}" for s, limit in zip(self._kind.statistics, frozen.limits, strict=True))
         note = f"learned from {n} vectors of {len(frozen.kept)} signals; limits {each} for {rate:.3g} false alarms"
@@ -267,12 +292,66 @@ class VectorRunner:
         note += "".join(f"; {group.names[j]} left out: it {why}" for j, why in sorted(found.dropped.items()))
         note += f"; frozen although {found.refused.words}" if found.refused else ""
         group.limits = Limits(
-            version=1, center=found.center, ucl=float(frozen.limits[0]) if single else 1.0, lcl=0.0,
-            sigma=found.spread, n=n, time=time, note=note,
+            version=self.versions.next(group.key), center=found.center, lcl=0.0,
+            ucl=float(frozen.limits[0]) if single else 1.0, sigma=found.spread, n=n, time=time, note=note, by=by,
         )  # fmt: skip
         self._tell_limits()
-        self._models[g], self._values[g] = frozen, np.zeros((0, len(group.names)))
-        group.cause, group.learned = "", 0
+        self._models[g] = frozen
+        model = msgspec.msgpack.encode([frozen.save(), rate])
+        self.versions.add(group.key, Frozen(group.limits, model=model))
+
+    def wish(self, wish: Wish, time: int, by: str) -> list[Asked]:
+        """Freeze limits anew, or bring a version back, where a person asks for it."""
+        answers = []
+        for g, group in enumerate(self._groups):
+            names = [group.key, *(SignalKey(group.place, name) for name in group.names)]
+            if wish.signal and not any(wish.signal == k.path or fnmatchcase(k.short, wish.signal) for k in names):
+                continue
+            if wish.recipe is None:
+                try:
+                    done, words = True, self._grant(g, wish, by)
+                except NotGrantedError as e:
+                    done, words = False, str(e)
+                version = group.limits.version if group.limits else 0
+                answers.append(Asked(wish.id, time, by, self.name, group.key.path, "", done, words, version))
+        return answers
+
+    def _grant(self, g: int, wish: Wish, by: str) -> str:
+        """Grant a wish: what was done, in words.
+
+        Raises:
+            NotGrantedError: if it makes no sense.
+        """
+        group, values, limits = self._groups[g], self._values[g], self._groups[g].limits
+        if wish.version is not None:
+            kept = self.versions.find(group.key, wish.version)
+            if kept is None:
+                raise NotGrantedError(f"there is no version {wish.version}, or it is not kept any more")
+            if not kept.model or limits is None:
+                raise NotGrantedError(f"version {wish.version} is of another configuration of the chart")
+            if limits.version == wish.version:
+                raise NotGrantedError(f"version {wish.version} is in force already")
+            saved, _ = msgspec.msgpack.decode(kept.model)
+            self._models[g], group.limits = FrozenModel.load(self._kind, saved), kept.limits
+            done = f"version {wish.version} is back in force"
+        else:
+            if limits is None:
+                raise NotGrantedError(
+                    f"limits are still being learned: {group.learned} of {self.config.baseline} vectors"
+                )
+            if wish.items is not None:
+                raise NotGrantedError("a multivariate chart freezes on its newest vectors alone")
+            _, rate = msgspec.msgpack.decode(self.versions.of(group.key)[-1].model)
+            newest = np.roll(values, -group.learned, axis=0)
+            found = learn(self._kind, newest, rate, drop_drifting=self.config.drops_drifting)
+            if found.frozen is None or (found.refused is not None and self.config.on_unstable == "refuse"):
+                raise NotGrantedError(f"these vectors are no baseline: {found.refused.words if found.refused else ''}")
+            self._freeze(g, found, rate, group.newest, by)
+            done = f"version {self.versions.next(group.key) - 1} is frozen"
+        group.open, group.inside = False, 0
+        self._tell_limits()
+        self.close(group.key, group.newest, f"{done}, asked for by {by or 'unknown'}")
+        return done
 
     def _refuse(self, g: int, time: int, why: Refused) -> None:
         group = self._groups[g]
@@ -299,7 +378,11 @@ class VectorRunner:
             "feeders": list(self.feeders),
             "where": [list(w) for w in self._where],
             "groups": [msgspec.to_builtins(g) for g in self._groups],
-            "values": [pack(v[: g.learned]) for g, v in zip(self._groups, self._values, strict=True)],
+            "values": [
+                pack(v if model else v[: g.learned])
+                for g, v, model in zip(self._groups, self._values, self._models, strict=True)
+            ],
+            "versions": self.versions.save(),
             "models": [m.save() if m else None for m in self._models],
         }
 
@@ -308,12 +391,15 @@ class VectorRunner:
         self.keys = [msgspec.convert(k, SignalKey) for k in saved["keys"]]
         self.channel = {key: i for i, key in enumerate(self.keys)}
         self.feeders = list(saved["feeders"])
+        self.versions.load(saved["versions"])
         self._where = [(g, column) for g, column in saved["where"]]
         self._groups = [msgspec.convert(g, _Group) for g in saved["groups"]]
         self._tell_limits()
         self._models = [FrozenModel.load(self._kind, m) if m else None for m in saved["models"]]
         self._values = []
         for group, packed, model in zip(self._groups, saved["values"], self._models, strict=True):
-            values = np.full((0 if model else self.config.baseline, len(group.names)), np.nan)
-            values[: group.learned] = unpack(packed)
+            values = unpack(packed)
+            if not model:
+                values = np.full((self.config.baseline, len(group.names)), np.nan)
+                values[: group.learned] = unpack(packed)
             self._values.append(values)

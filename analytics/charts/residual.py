@@ -23,6 +23,7 @@ order 1, phi 0.83, sigma 0.90
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -120,6 +121,13 @@ class ResidualBank(OfValues):
         """Take the state of `save`."""
         self._state = unpack(saved["state"])
         self._rules.load(saved["rules"])
+
+
+def brought_up(estimate: Estimate, newest: Floats, lags: int) -> Estimate:
+    """An old estimate whose next value shall be predicted from the newest ones, (n,), oldest first."""
+    if not estimate.model:
+        return estimate
+    return msgspec.structs.replace(estimate, model=(*estimate.model[: 2 + lags], *newest[::-1][:lags].tolist()))
 
 
 def fit_ar(values: Floats, most: int) -> tuple[float, Floats]:

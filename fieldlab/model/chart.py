@@ -17,6 +17,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         n: values that the limits were learned from.
         time: event time of the freeze, ns.
         note: how they were designed, in words.
+        recipe: what ran: the recipe, tool or program whose limits these are; empty where a chart has one set.
+        by: who froze them; empty if the chart itself did at the end of its baseline.
     """
 
     version: int
@@ -27,6 +29,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     n: int
     time: int = 0
     note: str = ""
+    recipe: str = ""
+    by: str = ""
 
 
 class ChartPoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
