@@ -12,6 +12,7 @@ from asyncua.client.ua_session import UaSession
 from asyncua.ua.attribute_ids import AttributeIds
 
 from edge.sources.opcua.browse import HAS_SUBTYPE, CallLimits, browse, plain, read_values
+from edge.sources.opcua.dictionaries import Dictionaries
 from edge.sources.opcua.enumerations import read_enumerations, texts_of_fields
 from edge.sources.opcua.structures import Field, Structure, Types, field_name
 
@@ -46,6 +47,7 @@ class DataTypes:
         self.basis: dict[str, int] = {}
         self._definitions: dict[str, Any] = {}
         self._asked: set[str] = set()
+        self._dictionaries = Dictionaries()
 
     async def learn(self, session: UaSession, limits: CallLimits, wanted: Iterable[ua.NodeId]) -> None:
         """Read these DataTypes, and those that they are made of.
@@ -80,6 +82,23 @@ class DataTypes:
             definition = self._definitions.get(text_of(node))
             if isinstance(definition, ua.StructureDefinition):
                 self._add(text_of(node), definition)
+        await self._look_into_dictionaries(session, limits, every)
+
+    async def _look_into_dictionaries(self, session: UaSession, limits: CallLimits, nodes: Sequence[ua.NodeId]) -> None:
+        """Structures without a DataTypeDefinition: before OPC UA 1.04 a dictionary says what is in them."""
+        bare = [
+            node
+            for node in nodes
+            if self._definitions.get(text_of(node)) is None and self.basis.get(text_of(node), 0) in (0, _STRUCTURE)
+        ]
+        if not bare:
+            return
+        for node, found in zip(bare, await self._dictionaries.describe(session, limits, bare), strict=True):
+            if found is not None:
+                self.basis[text_of(node)] = _STRUCTURE
+                self.types.structures |= found.structures
+                self.types.structures[text_of(node)] = found.structures[found.name]
+                self.types.encodings[text_of(found.encoding)] = text_of(node)
 
     async def learn_encodings(self, session: UaSession, limits: CallLimits, encodings: Sequence[str]) -> None:
         """Read the DataTypes of structures that came, by the NodeIds of their encodings.

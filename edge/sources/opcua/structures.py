@@ -72,7 +72,8 @@ class UnknownTypeError(DecodeError):
 
     def __init__(self, encoding: str) -> None:
         super().__init__(
-            f"the fields of the structure {encoding} are not known: the server tells no DataTypeDefinition"
+            f"the fields of the structure {encoding} are not known: the server tells no DataTypeDefinition, "
+            "and no type dictionary that can be read"
         )
         self.encoding = encoding
 
