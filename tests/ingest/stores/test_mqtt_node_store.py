@@ -96,11 +96,12 @@ def host(wait_until: Callable[..., Any]) -> Iterator[Callable[[Any], Host]]:
 def node(tmp_path: Path) -> Iterator[Callable[..., NodeStore]]:
     with contextlib.ExitStack() as stack:
 
-        def make(broker: Any, **keys: Any) -> NodeStore:
+        def make(broker: Any, protocol: Any = "5", **keys: Any) -> NodeStore:
             config = MqttConfig(
                 url=broker.url,
                 username=broker.user,
                 password_file=broker.password_file,
+                protocol=protocol,
                 format="sparkplug",
                 sparkplug=SparkplugConfig(group="plant", **keys),
                 timeout=Duration(5),
@@ -120,9 +121,10 @@ def rebirth() -> bytes:
     return encode(Payload(time.time_ns() // 1_000_000, None, (metric,), b""))
 
 
-@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize(("qos", "protocol"), [(0, "5"), (1, "5"), (0, "3.1.1")])
 def test_a_life_from_birth_to_death(
     qos: int,
+    protocol: str,
     mosquitto: Callable[..., Any],
     host: Callable[[Any], Host],
     node: Callable[..., NodeStore],
@@ -130,7 +132,7 @@ def test_a_life_from_birth_to_death(
     sparkplug_payload: str,
 ) -> None:
     broker = mosquitto()
-    heard, made = host(broker), node(broker, qos=qos)
+    heard, made = host(broker), node(broker, protocol, qos=qos)
     unit = Record(1, RecordKind.SIGNAL, 1, rows=(SignalInfo(key=KEYS[0], unit="%"),))
     assert made.write([unit, record((0, 1.5, 0), (1, "O1", 0), (2, -(2**60), 0), (0, None, 0x80310000))]) == []
     wait_until(lambda: heard.kinds() == ["NBIRTH", "DBIRTH", "DDATA"])
@@ -241,3 +243,12 @@ def test_what_the_broker_refuses_is_a_letter_or_says_what_to_do(
         return "refuses the birth certificate" in str(caught.value) and "Not authorized" in str(caught.value)
 
     wait_until(refused)
+
+
+def test_a_birth_that_the_broker_cannot_take_says_so(
+    mosquitto: Callable[..., Any], node: Callable[..., NodeStore]
+) -> None:
+    made = node(mosquitto(config=["max_packet_size 1000"]))
+    rows = [(i, "x" * 400, 0) for i in range(3)]
+    with pytest.raises(StoreMisconfiguredError, match="it allows 1000 bytes; choose fewer `signals`"):
+        made.write([record(*rows)])
