@@ -16,10 +16,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from board import assets
+from board import assets, detail
 from board.guard import Guard
-from board.hub import Hub, Snapshot
-from ingest.stores.base import Reader
+from board.hub import ClosingError, Hub, Snapshot
+from board.series import Charts
+from fieldlab.model import SignalInfo
+from ingest.stores.base import Reader, StoreError
 
 assets.plotly_version()  # without it there is no board: importing this module says so
 MAX_STREAMS = 32
@@ -49,6 +51,9 @@ def routes(
         Route("/static/plotly.min.js", board.plotly, middleware=guard),
         Route("/static/{name}", board.static, middleware=guard),
         Route("/api/events", board.events, middleware=guard),
+        Route("/api/part/{id:path}", board.part, middleware=guard),
+        Route("/api/finding/{id}", board.finding, middleware=guard),
+        Route("/api/window/{id}", board.window, middleware=guard),
         Route("/api/{section:path}", board.section, middleware=guard),
     ]
 
@@ -80,6 +85,37 @@ class _Board:
         if _matches(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         return Response(found.body, media_type="application/json", headers=headers)
+
+    async def part(self, request: Request) -> Response:
+        name = request.path_params["id"]
+        return await self._answer(lambda reader, _, __: detail.part(reader, name))
+
+    async def finding(self, request: Request) -> Response:
+        name = request.path_params["id"]
+        return await self._answer(lambda reader, _, infos: detail.finding(reader, name, infos))
+
+    async def window(self, request: Request) -> Response:
+        name, query = request.path_params["id"], request.query_params
+        try:
+            start, end = (int(float(query[k]) * 1e6) for k in ("from", "to"))
+        except (KeyError, ValueError, OverflowError):
+            return JSONResponse({"error": "needs `from` and `to`, in ms"}, 400)
+
+        def read(reader: Reader, charts: Charts, infos: list[SignalInfo]) -> dict[str, Any] | None:
+            key = charts.key(name)
+            return None if key is None else detail.window(reader, key, start, end, infos)
+
+        return await self._answer(read)
+
+    async def _answer(self, read: Callable[[Reader, Charts, list[SignalInfo]], dict[str, Any] | None]) -> Response:
+        try:
+            found = await self._hub.ask(read)
+        except (StoreError, ClosingError) as e:
+            return JSONResponse({"error": str(e) or "the agent stops"}, 503)
+        if found is None:
+            return JSONResponse({"error": "nobody knows that one"}, 404)
+        headers = {"Cache-Control": "no-store"}
+        return Response(msgspec.json.encode(found), media_type="application/json", headers=headers)
 
     async def events(self, request: Request) -> Response:  # noqa: ARG002  the signature of an endpoint
         if self._streams >= MAX_STREAMS:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio.to_thread
 import msgspec
@@ -18,11 +18,17 @@ from ingest.stores.base import Reader
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 _PACE = 1.0  # seconds between refreshes, at least
 _SHARE = 10  # and this many times its CPU time, so that the board costs a tenth of a core at most
 _REST = 3  # and this many times what it lasts, so that a slow store has rest
 _WHOLE = 60.0  # seconds between whole reads of the chart windows
 _LIMIT = 1_000
+
+
+class ClosingError(Exception):
+    """The server stops: nothing is read any more."""
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -63,21 +69,40 @@ class Hub:
         self._whole_due = 0.0
         self._snapshot = Snapshot({})
         self._task: asyncio.Task[None] | None = None
+        self._asking = asyncio.Lock()
+        self._asked: asyncio.Future[Any] | None = None
         self._due = 0.0
         self._cpu = 0.0
 
     async def fresh(self, wait: float) -> Snapshot:
         """The newest snapshot; starts a refresh when due and waits for it, `wait` seconds at most."""
-        if self._task is None and time.monotonic() >= self._due and not self._closing():
+        free = self._asked is None or self._asked.done()
+        if self._task is None and free and time.monotonic() >= self._due and not self._closing():
             self._task = asyncio.create_task(self._refresh())
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=wait)
         return self._snapshot
 
+    async def ask(self, read: Callable[[Reader, Charts, list[SignalInfo]], T]) -> T:
+        """What `read` makes of the store, in a thread, after whatever is being read.
+
+        Raises:
+            ClosingError: if the server stops.
+        """
+        async with self._asking:  # one at a time, so that many who ask cost no more than one
+            await self.fresh(10.0)
+            await self.idle()
+            if self._closing():
+                raise ClosingError
+            asked = asyncio.ensure_future(anyio.to_thread.run_sync(read, self._reader, self._charts, self._infos))
+            self._asked = asked
+            return await asked
+
     async def idle(self) -> None:
         """Wait until nothing is being read, so that the store can be closed."""
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        under_way: set[asyncio.Future[Any]] = {task for task in (self._task, self._asked) if task is not None}
+        if under_way:
+            await asyncio.wait(under_way)
 
     async def _refresh(self) -> None:
         began = time.monotonic()

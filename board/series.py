@@ -83,20 +83,27 @@ class Charts:
                     "chart": chart,
                     "unit": units.get(SignalKey(place, signal), ""),
                     "points": len(self._points[key]),
-                    "last": _figures(last),
+                    "last": figures(last),
                 }
             )
         return rows
+
+    def key(self, name: str) -> ChartKey | None:
+        """What a `chart_id` stands for."""
+        return next((key for key in self._points if chart_id(key) == name), None)
 
     def data(self, findings: Iterable[Finding]) -> dict[str, dict[str, Any]]:
         """Chart id → its points as columns, with the findings that fall into the window."""
         by_chart: dict[ChartKey, list[Finding]] = {}
         for finding in findings:
             by_chart.setdefault(key_of(finding), []).append(finding)
-        return {chart_id(key): _columns(series, by_chart.get(key, ())) for key, series in self._points.items()}
+        return {
+            chart_id(key): columns(list(series.values()), by_chart.get(key, ())) for key, series in self._points.items()
+        }
 
 
-def _figures(point: ChartPoint) -> dict[str, Any]:
+def figures(point: ChartPoint) -> dict[str, Any]:
+    """One point: statistic, centre, limits and their version."""
     return {
         "time": milliseconds(point.time),
         "statistic": point.statistic,
@@ -107,8 +114,8 @@ def _figures(point: ChartPoint) -> dict[str, Any]:
     }
 
 
-def _columns(series: Mapping[int, ChartPoint], findings: Iterable[Finding]) -> dict[str, Any]:
-    points = list(series.values())
+def columns(points: list[ChartPoint], findings: Iterable[Finding]) -> dict[str, Any]:
+    """Points, ascending in time, as columns; with the findings among them, each at the row that raised it."""
     marks = []
     for finding in findings:
         row = raised_at(points, finding)

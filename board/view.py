@@ -111,27 +111,29 @@ def findings(rows: Sequence[Finding], units: Mapping[SignalKey, str], *, capped:
         "open": sum(map(is_open, rows)),
         "total": len(rows),
         "capped": capped,
-        "rows": [
-            {
-                "id": f.id,
-                "revision": f.revision,
-                "time": milliseconds(f.time),
-                "path": f.place.path,
-                "machine": f.place.machine,
-                "signal": f.signal,
-                "chart": f.chart,
-                "rule": f.rule,
-                "state": f.state,
-                "severity": f.severity,
-                "statistic": f.statistic,
-                "limit": f.limit,
-                "unit": units.get(SignalKey(f.place, f.signal), ""),
-                "limits_version": f.limits_version,
-                "part": f.part,
-                "detail": f.detail,
-            }
-            for f in first
-        ],
+        "rows": [finding_row(f, units) for f in first],
+    }
+
+
+def finding_row(f: Finding, units: Mapping[SignalKey, str]) -> dict[str, Any]:
+    """One revision of a finding."""
+    return {
+        "id": f.id,
+        "revision": f.revision,
+        "time": milliseconds(f.time),
+        "path": f.place.path,
+        "machine": f.place.machine,
+        "signal": f.signal,
+        "chart": f.chart,
+        "rule": f.rule,
+        "state": f.state,
+        "severity": f.severity,
+        "statistic": f.statistic,
+        "limit": f.limit,
+        "unit": units.get(SignalKey(f.place, f.signal), ""),
+        "limits_version": f.limits_version,
+        "part": f.part,
+        "detail": f.detail,
     }
 
 
@@ -207,21 +209,23 @@ def parts(rows: Sequence[Verdict], *, capped: bool) -> dict[str, Any]:
         "pass": verdicts["pass"],
         "suspect": verdicts["suspect"],
         "fail": verdicts["fail"],
-        "rows": [
-            {
-                "id": v.id,
-                "revision": v.revision,
-                "time": milliseconds(v.time),
-                "seconds": (v.time - v.start) / 1e9 if v.start else None,
-                "path": v.place.path,
-                "machine": v.place.machine,
-                "verdict": v.verdict,
-                "score": v.score,
-                "reasons": v.reasons,
-                "genealogy": v.genealogy,
-            }
-            for v in rows[:MAX_ROWS]
-        ],
+        "rows": [part_row(v) for v in rows[:MAX_ROWS]],
+    }
+
+
+def part_row(v: Verdict) -> dict[str, Any]:
+    """One revision of a verdict."""
+    return {
+        "id": v.id,
+        "revision": v.revision,
+        "time": milliseconds(v.time),
+        "seconds": (v.time - v.start) / 1e9 if v.start else None,
+        "path": v.place.path,
+        "machine": v.place.machine,
+        "verdict": v.verdict,
+        "score": v.score,
+        "reasons": v.reasons,
+        "genealogy": v.genealogy,
     }
 
 

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from starlette.routing import BaseRoute
 
-from edge import accounts, capabilityreport, http, partreport, queries, remedy
+from edge import accounts, acknowledge, capabilityreport, http, partreport, queries, remedy
 from edge.acting import RunningActions
 from edge.backpressure import Backpressure
 from edge.catalog import Catalog
@@ -253,6 +253,7 @@ class Agent:
         routes = remedy.routes(DeadLetters(self._journal), self._forwarders, self._resending)
         stores = lambda: [store.store for store in self._stores]  # noqa: E731  as they are at the time
         routes += accounts.routes(self._journal, self._gaps, stores, self._config.agent.name, self._current_reader)
+        routes.append(acknowledge.route(self._journal))
         if self._current_reader() is None:
             return routes
         routes += queries.routes(self._reader)

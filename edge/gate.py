@@ -8,12 +8,15 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from edge import acknowledge
+
 _READING = frozenset({"GET", "HEAD"})
+_WORDS = frozenset({acknowledge.PATH})  # a note of a person in the journal; changes no machine and no data
 _OPEN = frozenset({"/healthz"})  # says nothing but that the process lives
 
 
 class Gate:
-    """ASGI middleware. Nothing changes state over the network, with a token or without.
+    """ASGI middleware. Over the network people may look, and acknowledge findings; nothing else, token or not.
 
     Args:
         app: what is behind.
@@ -34,15 +37,31 @@ class Gate:
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
+        own_page = _of_own_page(headers)  # before the name is replaced
         if self._token and scope["path"] not in _OPEN:
             if not hmac.compare_digest(_given(headers.get("authorization", "")), self._token):
                 login = {"WWW-Authenticate": 'Basic realm="fieldlab", charset="UTF-8"'}
                 return PlainTextResponse("needs the token of [agent] http_token_file\n", 401, headers=login)
             # Who has the token may come by any name: a page of elsewhere (DNS rebinding) has none.
             MutableHeaders(scope=scope)["host"] = "localhost"
+        if scope["method"] == "POST" and scope["path"] in _WORDS and own_page:
+            return None
         if scope["method"] not in _READING:
             return PlainTextResponse("only over the agent's Unix socket: see `fieldlab --help`\n", 403)
         return None
+
+
+def _of_own_page(headers: Headers) -> bool:
+    """Whether a POST comes from our own page, or from no page at all.
+
+    A page of elsewhere cannot send JSON without asking first, and its browser names it.
+    """
+    if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        return False
+    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return False
+    origin = headers.get("origin")
+    return origin is None or origin.partition("://")[2] == headers.get("host", "")
 
 
 def _given(authorization: str) -> bytes:

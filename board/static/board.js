@@ -1,19 +1,34 @@
 // The page: follows the stream of changes and asks for what changed and is looked at.
 
 import * as charts from "./charts.js";
+import * as detail from "./detail.js";
 import { $, put } from "./dom.js";
+import { choose, language, t, translate } from "./language.js";
 import * as panels from "./panels.js";
+import * as route from "./route.js";
+import * as search from "./search.js";
 import { follow } from "./stream.js";
 import { time } from "./words.js";
 
 const AT_ONCE = 4; // requests under way
 
+translate(document.body);
+
 const show = {
-  machines: panels.machines,
+  machines(rows) {
+    panels.machines(rows);
+    search.tell("machine", rows, (m) => m.path, (m) => m.path);
+  },
   findings: panels.findings,
-  parts: panels.parts,
+  parts(data) {
+    panels.parts(data);
+    search.tell("part", data.rows, (p) => p.id, (p) => p.id);
+  },
   alarms: panels.events,
-  charts: charts.index,
+  charts(rows) {
+    charts.index(rows);
+    search.tell("chart", rows, (c) => c.id, (c) => `${c.machine}/${c.signal} ${c.chart}`);
+  },
   trust: panels.trust,
   ledger: panels.ledger,
   gaps: panels.gaps,
@@ -24,6 +39,7 @@ const have = new Map(); // section → tag that is on the page
 const busy = new Set();
 let offset = 0; // the agent's clock minus ours, ms
 let tick = null;
+let machine = ""; // whose rows are shown; empty for all
 
 const isChart = (name) => name.startsWith("charts/");
 const wanted = (name) => {
@@ -49,6 +65,7 @@ async function load(name) {
     if (newest.has(name)) newest.set(name, tag); // the answer may be newer than the last tick
     if (isChart(name)) charts.data(name.slice(7), data);
     else show[name](data);
+    panels.only(machine);
     panels.tick(Date.now() + offset);
   } catch (error) {
     have.delete(name);
@@ -76,13 +93,35 @@ function onLink(live) {
   const error = live && tick?.error;
   const state = !live ? "stale" : error ? "failing" : "live";
   document.body.dataset.link = state;
-  put($("link-text"), state);
-  const since = tick?.read ? ` What you see is from ${time(tick.read)}.` : "";
+  put($("link-text"), t(state));
+  const since = tick?.read ? ` ${t("What you see is from {time}.", { time: time(tick.read) })}` : "";
   $("banner").hidden = state === "live";
-  put($("banner"), state === "stale" ? `▲ No live data: the agent does not answer. Trying again.${since}` : error ? `▲ The store cannot be read: ${tick.error}.${since}` : "");
+  put($("banner"), state === "stale" ? `▲ ${t("No live data: the agent does not answer. Trying again.")}${since}` : error ? `▲ ${t("The store cannot be read:")} ${tick.error}.${since}` : "");
 }
 
+/** Show the page that the address asks for, and take the reader there. */
+function page({ kind, id }) {
+  const overview = kind === "hall" || kind === "machine";
+  machine = kind === "machine" ? id : "";
+  $("hall").hidden = $("summary").hidden = !overview;
+  $("detail").hidden = overview;
+  $("where").hidden = kind === "hall";
+  put($("where-now"), kind === "machine" ? id : t({ part: "Part", finding: "Finding", chart: "Control chart" }[kind] ?? ""));
+  panels.only(machine);
+  if (overview) detail.leave();
+  else if (kind === "part") detail.part(id);
+  else if (kind === "finding") detail.finding(id);
+  else detail.chart(id, Date.now() + offset);
+  if (kind !== "hall") scrollTo(0, 0);
+  if (!overview) $("detail").focus({ preventScroll: true });
+}
+
+$("language").textContent = language === "nl" ? "English" : "Nederlands";
+$("language").lang = language === "nl" ? "en" : "nl";
+$("language").addEventListener("click", () => choose(language === "nl" ? "en" : "nl"));
+search.start();
 charts.whenVisible(() => next());
+route.follow(page);
 $("signals").addEventListener("toggle", next);
 setInterval(() => {
   const now = Date.now() + offset;

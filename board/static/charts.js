@@ -1,9 +1,13 @@
 // Control charts: a figure each, drawn by Plotly once it comes into view and whenever its points change.
 
 import { $, h, put, sync } from "./dom.js";
-import { MARKS, count, exact, quantity, rule, time, value } from "./words.js";
+import { t } from "./language.js";
+import { to } from "./route.js";
+import { rule } from "./rules.js";
+import { MARKS, count, exact, quantity, time, value } from "./words.js";
 
 const HEIGHT = 184; // px
+const LARGE = 400; // px, of a chart that has a page for itself
 const LABEL = 12; // px between two labels of limits, at least
 
 let plotly = null;
@@ -61,9 +65,9 @@ export const forget = (id) => points.delete(id);
 
 function figure(c) {
   const plot = h("div", { class: "plot", role: "img", "data-chart": c.id });
-  const node = h("figure", { "data-chart": c.id, "data-name": c.chart, "data-signal": `${c.path}/${c.signal}` },
+  const node = h("figure", { "data-chart": c.id, "data-name": c.chart, "data-path": c.path, "data-signal": `${c.path}/${c.signal}` },
     h("figcaption", {},
-      h("h3", { title: `${c.path}/${c.signal}` }, `${c.machine}/${c.signal === "_all" ? "all signals" : c.signal}`, h("small", { title: c.chart }, ` ${short(c)}`)),
+      h("h3", { title: `${c.path}/${c.signal}` }, h("a", { href: to("chart", c.id) }, `${c.machine}/${c.signal === "_all" ? t("all signals") : c.signal}`), h("small", { title: c.chart }, ` ${short(c)}`)),
       h("p", { class: "now" }), h("p", { class: "limits" })), plot);
   watcher.observe(node);
   sizes.observe(plot);
@@ -90,8 +94,8 @@ function figures(row) {
   now.className = `now${out ? " alarm" : ""}`;
   now.dataset.value = String(last.statistic);
   put(node.querySelector(".limits"), last.version
-    ? `limits v${last.version} · ${count(row.points)} values`
-    : `learning limits · ${count(row.points)} values so far`);
+    ? t("limits v{version} · {n} values", { version: last.version, n: count(row.points) })
+    : t("learning limits · {n} values so far", { n: count(row.points) }));
   node.classList.toggle("learning", !last.version);
   Object.assign(node.dataset, {
     points: row.points, version: last.version,
@@ -117,24 +121,36 @@ async function draw(id) {
   try {
     Plotly = await library();
   } catch (error) {
-    put(plot, `Not drawn: ${error.message}.`);
+    put(plot, `${t("Not drawn:")} ${error.message}.`);
     return;
   }
-  const { traces, layout, words } = compose(row, columns, plot.clientWidth);
+  const { traces, layout, words } = compose(row, columns, plot.clientWidth, HEIGHT);
   plot.setAttribute("aria-label", words);
   await Plotly.react(plot, traces, layout, { displayModeBar: false, scrollZoom: false, doubleClick: "reset" });
   plot.dataset.drawn = columns.time.length;
 }
 
-function compose(row, c, width) {
+/** Draw one chart large, to be zoomed by dragging; a double click shows all again. */
+export async function large(plot, figure) {
+  if (!figure.columns.time.length) return;
+  const Plotly = await library();
+  const { traces, layout, words } = compose(figure, figure.columns, plot.clientWidth || 800, LARGE);
+  Object.assign(layout, { dragmode: "zoom" });
+  layout.xaxis.fixedrange = layout.yaxis.fixedrange = false;
+  plot.setAttribute("aria-label", words);
+  await Plotly.react(plot, traces, layout, { displayModeBar: false, scrollZoom: false, doubleClick: "reset" });
+  plot.dataset.drawn = figure.columns.time.length;
+}
+
+function compose(row, c, width, height) {
   const color = colors();
   const x = c.time.map(local);
   const out = c.statistic.map((y, i) => beyond(y, c.ucl[i], c.lcl[i]));
-  const words = c.statistic.map((y, i) => `${quantity(y, plain(row.unit))}<br>${time(c.time[i])}${c.version[i] ? `<br>limits v${c.version[i]}` : "<br>learning"}`);
+  const words = c.statistic.map((y, i) => `${quantity(y, plain(row.unit))}<br>${time(c.time[i])}${c.version[i] ? `<br>${t("limits")} v${c.version[i]}` : `<br>${t("learning")}`}`);
   const marked = new Map();
   for (const f of c.findings) {
     marked.set(f.row, [...(marked.get(f.row) ?? []), f]);
-    words[f.row] += `<br>${MARKS[f.severity] ?? ""} ${plain(f.severity)}: ${plain(rule(f.rule))}${f.part ? `<br>part ${plain(f.part)}` : ""} (${plain(f.state)})`;
+    words[f.row] += `<br>${MARKS[f.severity] ?? ""} ${plain(t(f.severity))}: ${plain(rule(f.rule))}${f.part ? `<br>${t("part")} ${plain(f.part)}` : ""} (${plain(t(f.state))})`;
   }
   const line = (name, y, style) => ({ name, x, y, mode: "lines", line: { shape: "hv", width: 1, ...style }, hoverinfo: "skip" });
   const rows = c.statistic.keys();
@@ -151,18 +167,21 @@ function compose(row, c, width) {
   ];
   const range = reach([...c.statistic, ...c.ucl, ...c.lcl, ...c.center]);
   const layout = {
-    height: HEIGHT, width, showlegend: false, hovermode: "closest", dragmode: false,
+    height, width, showlegend: false, hovermode: "closest", dragmode: false,
     margin: { l: 52, r: 86, t: 14, b: 22 },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "inherit", size: 11, color: color.muted },
     xaxis: { type: "date", showgrid: false, zeroline: false, linecolor: color.line, ticks: "outside", ticklen: 3, tickcolor: color.line, tickangle: 0, nticks: width < 420 ? 4 : 6, fixedrange: true },
     yaxis: { range, gridcolor: color.line, zeroline: false, nticks: 4, tickformat: ".6~g", fixedrange: true },
-    annotations: [...labels(row, range, color), ...versions(c, x, color)],
+    annotations: [...labels(row, range, color, height), ...versions(c, x, color)],
     hoverlabel: { bgcolor: color.ink, bordercolor: color.ink, font: { family: "inherit", size: 12, color: getComputedStyle(document.body).backgroundColor } },
   };
-  const name = `Control chart ${row.chart} of ${row.machine}/${row.signal}`;
-  const limits = row.last.version ? `centre ${value(row.last.center)}, limits ${value(row.last.lcl)} to ${value(row.last.ucl)} ${row.unit}` : "still learning its limits";
-  return { traces, layout, words: `${name}: newest ${quantity(row.last.statistic, row.unit)}, ${limits}; ${at.length} of ${x.length} points beyond a limit, ${c.findings.length} findings.` };
+  const name = t("Control chart {chart} of {signal}", { chart: row.chart, signal: `${row.machine}/${row.signal}` });
+  const limits = row.last.version
+    ? t("centre {center}, limits {lcl} to {ucl} {unit}", { center: value(row.last.center), lcl: value(row.last.lcl), ucl: value(row.last.ucl), unit: row.unit })
+    : t("still learning its limits");
+  const sums = t("{out} of {n} points beyond a limit, {findings} findings.", { out: at.length, n: x.length, findings: c.findings.length });
+  return { traces, layout, words: `${name}: ${t("newest")} ${quantity(row.last.statistic, row.unit)}, ${limits}; ${sums}` };
 }
 
 /** From the least to the most of what is shown, with some air. */
@@ -174,10 +193,10 @@ function reach(values) {
 }
 
 /** The newest limits, written at the right edge, pushed apart where they would overlap. */
-function labels(row, [low, high], color) {
+function labels(row, [low, high], color, height) {
   const { ucl, center, lcl } = row.last;
   const wanted = [["UCL", ucl], ["CL", center], ["LCL", lcl]].filter(([, y]) => y !== null);
-  const pixel = (high - low) / (HEIGHT - 36);
+  const pixel = (high - low) / (height - 36);
   let last = Infinity;
   return wanted.map(([name, y]) => {
     const spot = Math.min(y, last - LABEL * pixel);

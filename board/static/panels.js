@@ -1,7 +1,10 @@
 // Everything but the charts: what each answer of the board looks like as elements.
 
 import { $, h, put, sync } from "./dom.js";
-import { MARKS, bytes, count, duration, exact, quantity, rule, time } from "./words.js";
+import { t } from "./language.js";
+import { to } from "./route.js";
+import { rule } from "./rules.js";
+import { MARKS, bytes, count, duration, exact, quantity, time } from "./words.js";
 
 const FIRST_SIGNALS = 8; // of a machine, before the rest folds away
 const raw = (x) => (x === null || x === undefined ? "" : String(x));
@@ -11,26 +14,46 @@ const mark = (name) => h("span", { class: "mark", "aria-hidden": "true" }, MARKS
 
 export function machines(rows) {
   sync($("machine-list"), rows, (m) => m.path, machine);
+  plan(rows);
   $("machine-none").hidden = rows.length > 0;
   const running = rows.filter((m) => /^(running|run|execute|busy|active|printing)$/i.test(m.state)).length;
   put($("sum-machines"), rows.length ? `${count(rows.length)}` : "0");
-  $("sum-machines").dataset.note = rows.some((m) => m.state) ? `${running} running` : "";
+  $("sum-machines").dataset.note = rows.some((m) => m.state) ? t("{n} running", { n: running }) : "";
+}
+
+/** The hall as a plan: its lines, each with its machines in a row. */
+function plan(rows) {
+  const lines = new Map();
+  for (const m of rows) {
+    const line = m.path.split("/").slice(0, -1).join(" / ");
+    lines.set(line, [...(lines.get(line) ?? []), { path: m.path, machine: m.machine, state: m.state, open: m.open, alarms: m.alarms }]);
+  }
+  $("plan").hidden = rows.length < 2;
+  sync($("plan"), [...lines].map(([line, there]) => ({ line, there })), (l) => l.line, ({ line, there }) =>
+    h("section", { class: "floor" }, h("h3", {}, line), h("ul", {}, there.map(tile))));
+}
+
+function tile(m) {
+  const style = m.alarms ? "alarm" : m.open ? "warning" : "";
+  const words = m.open ? t("{n} open", { n: m.open }) : m.state || t("state unknown");
+  return h("li", {}, h("a", { class: `tile ${style}`, href: to("machine", m.path), "data-path": m.path },
+    h("strong", {}, m.machine), h("span", {}, style ? `${MARKS[style]} ` : "", words)));
 }
 
 function machine(m) {
   const open = m.open
-    ? h("p", { class: m.alarms ? "alarm" : "warning" }, mark(m.alarms ? "alarm" : "warning"), ` ${m.open} open finding${m.open > 1 ? "s" : ""}`)
-    : h("p", { class: "quiet" }, "no open findings");
+    ? h("p", { class: m.alarms ? "alarm" : "warning" }, mark(m.alarms ? "alarm" : "warning"), ` ${m.open === 1 ? t("1 open finding") : t("{n} open findings", { n: m.open })}`)
+    : h("p", { class: "quiet" }, t("no open findings"));
   const first = m.signals.slice(0, FIRST_SIGNALS).map(signal);
   const rest = m.signals.slice(FIRST_SIGNALS).map(signal);
   const left = m.signal_count - m.signals.length;
   return h("li", { class: "machine", "data-path": m.path },
     h("header", {},
-      h("h3", { title: m.path }, m.machine),
-      h("p", { class: "state", "data-state": m.state }, m.state || "state unknown")),
-    h("div", { class: "line" }, open, h("p", { class: "quiet" }, m.last_data === null ? "no data yet" : "data ", m.last_data === null ? null : age(m.last_data))),
+      h("h3", { title: m.path }, h("a", { href: to("machine", m.path) }, m.machine)),
+      h("p", { class: "state", "data-state": m.state }, m.state || t("state unknown"))),
+    h("div", { class: "line" }, open, h("p", { class: "quiet" }, m.last_data === null ? t("no data yet") : `${t("data")} `, m.last_data === null ? null : age(m.last_data))),
     h("dl", { class: "signals" }, first),
-    rest.length ? h("details", {}, h("summary", {}, `${rest.length + left} more signals`), h("dl", { class: "signals" }, rest)) : null);
+    rest.length ? h("details", {}, h("summary", {}, t("{n} more signals", { n: rest.length + left })), h("dl", { class: "signals" }, rest)) : null);
 }
 
 /** A name that may wrap after an underscore or a dot. */
@@ -38,8 +61,8 @@ const breakable = (name) => name.split(/(?<=[_.])/).flatMap((piece, i) => (i ? [
 
 function signal(s) {
   const out = s.value !== null && s.value !== undefined && ((s.usl !== null && s.value > s.usl) || (s.lsl !== null && s.value < s.lsl));
-  const shown = s.time === undefined ? "–" : s.quality === "Bad" ? "Bad" : s.text || quantity(s.value, s.unit, 5);
-  const note = s.quality === "Uncertain" ? " uncertain" : out ? " out of spec" : "";
+  const shown = s.time === undefined ? "–" : s.quality === "Bad" ? t("Bad") : s.text || quantity(s.value, s.unit, 5);
+  const note = s.quality === "Uncertain" ? ` ${t("uncertain")}` : out ? ` ${t("out of spec")}` : "";
   return h("div", { class: s.quality === "Bad" || out ? "warning" : null },
     h("dt", {}, breakable(s.name)),
     h("dd", { "data-signal": s.name, "data-value": raw(s.text || s.value), title: s.time === undefined ? null : exact(s.time) },
@@ -54,14 +77,14 @@ export function findings(data) {
   more($("finding-more"), data, "findings");
   put($("sum-findings"), count(data.open) + (data.capped ? "+" : ""));
   const alarms = data.rows.filter((f) => f.state !== "cleared" && f.severity === "alarm").length;
-  $("sum-findings").dataset.note = data.open ? `${alarms} alarm${alarms === 1 ? "" : "s"}` : "";
+  $("sum-findings").dataset.note = data.open ? (alarms === 1 ? t("1 alarm") : t("{n} alarms", { n: alarms })) : "";
   $("sum-findings").className = alarms ? "alarm" : data.open ? "warning" : "";
   const fresh = announced === null ? [] : data.rows.filter((f) => f.state === "raised" && !announced.has(f.id));
   announced = new Set(data.rows.map((f) => f.id));
   if (fresh.length) {
     const f = fresh[0];
-    const others = fresh.length > 1 ? `, and ${fresh.length - 1} more` : "";
-    put($("news"), `New ${f.severity} on ${f.machine}, ${f.signal}: ${rule(f.rule)}${others}.`);
+    const others = fresh.length > 1 ? t(", and {n} more", { n: fresh.length - 1 }) : "";
+    put($("news"), t("New {severity} on {machine}, {signal}: {rule}{others}.", { severity: t(f.severity), machine: f.machine, signal: f.signal, rule: rule(f.rule), others }));
   }
 }
 
@@ -69,13 +92,13 @@ function finding(f) {
   const cleared = f.state === "cleared";
   const facts = [
     h("span", {}, `${f.machine}/${f.signal}`),
-    h("span", {}, h("span", { "data-value": raw(f.statistic) }, quantity(f.statistic, f.unit)), " against ", h("span", { "data-value": raw(f.limit) }, quantity(f.limit, f.unit))),
-    f.part ? h("span", {}, `part ${f.part}`) : null,
-    h("span", {}, `chart ${f.chart}, limits v${f.limits_version}`),
+    h("span", {}, h("span", { "data-value": raw(f.statistic) }, quantity(f.statistic, f.unit)), ` ${t("against")} `, h("span", { "data-value": raw(f.limit) }, quantity(f.limit, f.unit))),
+    f.part ? h("span", {}, `${t("part")} `, h("a", { href: to("part", f.part) }, f.part)) : null,
+    h("span", {}, t("chart {chart}, limits v{version}", { chart: f.chart, version: f.limits_version })),
   ];
-  return h("li", { class: cleared ? "cleared" : f.severity, "data-id": f.id, "data-state": f.state },
-    h("p", { class: "head" }, mark(f.severity), h("strong", {}, ` ${f.severity}`), h("span", { class: "state" }, f.state), stamp(f.time)),
-    h("p", { class: "rule" }, rule(f.rule)),
+  return h("li", { class: cleared ? "cleared" : f.severity, "data-id": f.id, "data-path": f.path, "data-state": f.state },
+    h("p", { class: "head" }, mark(f.severity), h("strong", {}, ` ${t(f.severity)}`), h("span", { class: "state" }, t(f.state)), stamp(f.time)),
+    h("p", { class: "rule" }, h("a", { href: to("finding", f.id) }, rule(f.rule))),
     f.detail ? h("p", { class: "detail" }, f.detail) : null,
     h("p", { class: "facts" }, facts));
 }
@@ -85,27 +108,27 @@ export function parts(data) {
   $("part-none").hidden = data.rows.length > 0;
   more($("part-more"), data, "parts");
   put($("sum-parts"), count(data.total) + (data.capped ? "+" : ""));
-  $("sum-parts").dataset.note = data.total ? `${count(data.pass)} pass, ${count(data.suspect)} suspect, ${count(data.fail)} fail` : "";
+  $("sum-parts").dataset.note = data.total ? t("{pass} pass, {suspect} suspect, {fail} fail", { pass: count(data.pass), suspect: count(data.suspect), fail: count(data.fail) }) : "";
 }
 
 function part(p) {
   const lots = Object.entries(p.genealogy).map(([name, text]) => `${name} ${text}`).join(", ");
   // The roles hold where a narrow page lays the row out as a block.
-  return h("tr", { role: "row", class: p.verdict, "data-id": p.id, "data-verdict": p.verdict },
-    h("th", { role: "rowheader", scope: "row", title: lots || null }, p.id, p.revision > 1 ? h("small", {}, ` rev. ${p.revision}`) : null),
-    h("td", { role: "cell", class: "verdict" }, mark(p.verdict), ` ${p.verdict}`),
+  return h("tr", { role: "row", class: p.verdict, "data-id": p.id, "data-path": p.path, "data-verdict": p.verdict },
+    h("th", { role: "rowheader", scope: "row", title: lots || null }, h("a", { href: to("part", p.id) }, p.id), p.revision > 1 ? h("small", {}, ` rev. ${p.revision}`) : null),
+    h("td", { role: "cell", class: "verdict" }, mark(p.verdict), ` ${t(p.verdict)}`),
     h("td", { role: "cell", class: "n", "data-value": raw(p.score) }, p.score.toFixed(2)),
     h("td", { role: "cell", class: p.reasons.length ? "reasons" : "reasons none" }, p.reasons.length ? p.reasons.join("; ") : "–"),
     h("td", { role: "cell" }, p.machine),
     h("td", { role: "cell", class: "n" }, stamp(p.time)));
 }
 
-const STATES = [["active", "alarm", "active"], ["inactive", "", "no longer active"]];
+const STATES = [["active", "alarm", t("active")], ["inactive", "", t("no longer active")]];
 
 /** In words, and never by colour alone: is it so now, and has somebody seen it? */
 function conditionState(e) {
-  const [, style, word] = e.active === null ? ["", "", "reported"] : STATES[e.active ? 0 : 1];
-  const seen = e.acknowledged === null ? "" : e.acknowledged ? ", acknowledged" : ", not acknowledged";
+  const [, style, word] = e.active === null ? ["", "", t("reported")] : STATES[e.active ? 0 : 1];
+  const seen = e.acknowledged === null ? "" : e.acknowledged ? t(", acknowledged") : t(", not acknowledged");
   return [e.active && !e.acknowledged ? style : e.acknowledged === false ? "warning" : "", `${word}${seen}`];
 }
 
@@ -120,8 +143,8 @@ export function events(data) {
 
 function condition(e) {
   const [style, words] = conditionState(e);
-  return h("tr", { role: "row", "data-condition": e.condition, "data-active": raw(e.active), "data-acknowledged": raw(e.acknowledged) },
-    h("th", { role: "rowheader", scope: "row", title: e.condition }, e.name || e.source, e.branch ? h("small", {}, " earlier") : null),
+  return h("tr", { role: "row", "data-path": e.path, "data-condition": e.condition, "data-active": raw(e.active), "data-acknowledged": raw(e.acknowledged) },
+    h("th", { role: "rowheader", scope: "row", title: e.condition }, e.name || e.source, e.branch ? h("small", {}, ` ${t("earlier")}`) : null),
     h("td", { role: "cell", class: `what ${style}` }, style ? `${MARKS[style]} ` : "", words),
     h("td", { role: "cell", class: "n", "data-value": raw(e.severity) }, count(e.severity)),
     h("td", { role: "cell", class: "message" }, e.message, e.comment ? h("small", {}, ` “${e.comment}”`) : null),
@@ -130,8 +153,8 @@ function condition(e) {
 }
 
 function event(e) {
-  const words = e.condition ? conditionState(e)[1] : "event";
-  return h("tr", { role: "row", "data-id": e.id },
+  const words = e.condition ? conditionState(e)[1] : t("event");
+  return h("tr", { role: "row", "data-path": e.path, "data-id": e.id },
     h("td", { role: "cell" }, stamp(e.time)),
     h("td", { role: "cell", class: "n" }, count(e.severity)),
     h("td", { role: "cell", class: "message", title: e.kind }, e.message || e.kind),
@@ -142,7 +165,8 @@ function event(e) {
 function more(node, data, what) {
   const left = data.total - data.rows.length;
   node.hidden = left <= 0 && !data.capped;
-  put(node, `The newest ${data.rows.length} of ${data.capped ? "more than " : ""}${count(data.total)} ${what}.`);
+  const [shown, all] = [data.rows.length, count(data.total)];
+  put(node, data.capped ? t("The newest {shown} of more than {all} {what}.", { shown, all, what: t(what) }) : t("The newest {shown} of {all} {what}.", { shown, all, what: t(what) }));
 }
 
 const COUNTS = ["received", "committed", "stored", "kept", "bad", "duplicate", "rejected", "overflow", "dead", "lost"];
@@ -161,17 +185,17 @@ export function trust(data) {
   put($("agent"), data.agent);
   document.title = data.agent ? `${data.agent} · Fieldlab` : "Fieldlab";
   const sure = data.guarantees.every((g) => !g.loss || g.loss === `${g.lost} lost`);
-  const known = data.totals.lost === 0 && !sure ? "none known" : count(data.totals.lost);
-  const total = { guarantee: "all", signals: data.signal_count, ...data.totals, loss: known };
+  const known = data.totals.lost === 0 && !sure ? t("none known") : count(data.totals.lost);
+  const total = { guarantee: t("all"), signals: data.signal_count, ...data.totals, loss: known };
   sync($("guarantee-list"), [...data.guarantees, total], (g) => g.guarantee, (g) =>
     h("tr", { class: g === total ? "total" : null, "data-guarantee": g.guarantee },
-      h("th", { scope: "row" }, g.guarantee || "not known"), h("td", { class: "n" }, count(g.signals)), counts(g)));
+      h("th", { scope: "row" }, g.guarantee || t("not known")), h("td", { class: "n" }, count(g.signals)), counts(g)));
   put($("signal-count"), `(${count(data.signal_count)})`);
   put($("sum-kept"), count(data.totals.kept));
   put($("sum-lost"), known);
   $("sum-lost").dataset.value = raw(data.totals.lost);
   $("sum-lost").className = data.totals.lost > 0 ? "alarm" : "";
-  $("sum-lost").dataset.note = data.guarantees.filter((g) => g.guarantee).map((g) => `${g.signals} ${g.signals === 1 ? "signal" : "signals"} ${g.guarantee}`).join(", ");
+  $("sum-lost").dataset.note = data.guarantees.filter((g) => g.guarantee).map((g) => `${g.signals} ${g.signals === 1 ? t("signal") : t("signals")} ${g.guarantee}`).join(", ");
   sync($("store-list"), data.stores, (s) => s.name, store);
   sync($("cursor-list"), data.consumers, (c) => c.name, cursor);
   $("cursor-none").hidden = data.consumers.length > 0;
@@ -182,7 +206,7 @@ export function trust(data) {
 
 export function ledger(rows) {
   sync($("signal-list"), rows, (r) => r.path, (r) =>
-    h("tr", { "data-signal": r.path }, h("th", { scope: "row", title: r.path }, r.signal), h("td", {}, r.guarantee || "not known"), counts(r)));
+    h("tr", { "data-signal": r.path }, h("th", { scope: "row", title: r.path }, r.signal), h("td", {}, r.guarantee || t("not known")), counts(r)));
 }
 
 const OUTCOMES = ["stored", "dead", "dropped", "waiting", "before"];
@@ -201,26 +225,26 @@ export function gaps(data) {
   $("gap-none").hidden = data.total > 0;
   $("gap-table").hidden = data.rows.length === 0;
   const words = data.by_cause.map(({ cause, ...states }) =>
-    `${cause.replaceAll("_", " ")}: ${Object.entries(states).map(([state, n]) => `${count(n)} ${state}`).join(", ")}`);
+    `${t(cause.replaceAll("_", " "))}: ${Object.entries(states).map(([state, n]) => `${count(n)} ${t(state)}`).join(", ")}`);
   put($("gap-sum"), words.join(" · "));
   $("gap-sum").className = data.not_closed ? "warning" : "quiet";
   more($("gap-more"), data, "gaps");
 }
 
 function gap(g) {
-  const [first, last] = [stamp(g.start), g.end === null ? "goes on" : stamp(g.end)];
+  const [first, last] = [stamp(g.start), g.end === null ? t("goes on") : stamp(g.end)];
   const style = g.state === "open" ? "alarm" : g.state === "ended" ? "warning" : "";
   return h("tr", { "data-id": g.id, "data-state": g.state, "data-cause": g.cause },
-    h("th", { scope: "row", title: g.path }, g.signal), h("td", {}, g.cause.replaceAll("_", " ")),
+    h("th", { scope: "row", title: g.path }, g.signal), h("td", {}, t(g.cause.replaceAll("_", " "))),
     h("td", { class: "n" }, first), h("td", { class: "n" }, last),
     h("td", { class: "n" }, g.end === null ? "–" : duration((g.end - g.start) / 1000)),
-    h("td", { class: style }, h("span", { "aria-hidden": "true" }, GAP_MARKS[g.state] ?? ""), ` ${g.state}`),
+    h("td", { class: style }, h("span", { "aria-hidden": "true" }, GAP_MARKS[g.state] ?? ""), ` ${t(g.state)}`),
     h("td", { class: "n" }, count(g.recovered)), h("td", { class: g.lost ? "n alarm" : "n" }, g.lost ? `▲ ${count(g.lost)}` : "–"),
     h("td", {}, g.source), h("td", { class: "what" }, g.detail));
 }
 
 function cursor(c) {
-  const [word, style] = c.error ? [`▲ ${c.error}`, "alarm"] : c.holding ? ["◆ holding: journal is kept for it", "warning"] : ["working", ""];
+  const [word, style] = c.error ? [`▲ ${c.error}`, "alarm"] : c.holding ? [`◆ ${t("holding: the journal is kept for it")}`, "warning"] : [t("working"), ""];
   return h("tr", { "data-name": c.name }, h("th", { scope: "row" }, c.name), h("td", { class: `what ${style}` }, word),
     h("td", { class: "n" }, duration(c.lag_seconds)),
     h("td", { class: "n", "data-value": raw(c.lag_readings) }, count(c.lag_readings)),
@@ -229,8 +253,8 @@ function cursor(c) {
 }
 
 function source(s) {
-  const missing = s.missing.length ? `◆ cannot read ${s.missing.join(", ")}` : "";
-  const [word, style] = !s.connected ? [`▲ ${s.error || "not connected"}`, "alarm"] : s.error ? [`◆ ${s.error}`, "warning"] : missing ? [missing, "warning"] : ["connected", ""];
+  const missing = s.missing.length ? `◆ ${t("cannot read")} ${s.missing.join(", ")}` : "";
+  const [word, style] = !s.connected ? [`▲ ${s.error || t("not connected")}`, "alarm"] : s.error ? [`◆ ${s.error}`, "warning"] : missing ? [missing, "warning"] : [t("connected"), ""];
   const signals = Array.isArray(s.signals) ? s.signals.length : s.signals;
   return h("tr", { "data-name": s.name }, h("th", { scope: "row" }, s.name, s.kind ? h("small", {}, ` ${s.kind}`) : null),
     h("td", { class: `what ${style}` }, word), h("td", { class: "n" }, count(signals)),
@@ -239,9 +263,9 @@ function source(s) {
 
 function journal(j) {
   const known = Object.keys(j).length > 0;
-  const room = j.max_bytes ? ` of ${bytes(j.max_bytes)}` : "";
-  const trouble = [j.full ? "▲ Full." : "", j.set_aside ? `▲ ${count(j.set_aside)} damaged parts set aside.` : "", j.error ? `▲ ${j.error}` : ""].filter(Boolean).join(" ");
-  put($("journal"), known ? `Journal: ${bytes(j.bytes)}${room}, ${count(j.records)} records, newest at position ${count(j.position)}. ${trouble}` : "");
+  const room = j.max_bytes ? ` ${t("of")} ${bytes(j.max_bytes)}` : "";
+  const trouble = [j.full ? `▲ ${t("Full.")}` : "", j.set_aside ? `▲ ${t("{n} damaged parts set aside.", { n: count(j.set_aside) })}` : "", j.error ? `▲ ${j.error}` : ""].filter(Boolean).join(" ");
+  put($("journal"), known ? `${t("Journal: {bytes}, {records} records, newest at position {position}.", { bytes: `${bytes(j.bytes)}${room}`, records: count(j.records), position: count(j.position) })} ${trouble}` : "");
   $("journal").className = trouble ? "alarm" : "";
 }
 
@@ -249,7 +273,15 @@ function journal(j) {
 export function tick(now) {
   for (const node of document.querySelectorAll("[data-age]")) {
     const seconds = (now - Number(node.dataset.age)) / 1000;
-    put(node, seconds < 4.5 ? "now" : `${duration(seconds)} ago`);
+    put(node, seconds < 4.5 ? t("now") : t("{time} ago", { time: duration(seconds) }));
     node.classList.toggle("warning", seconds > 30);
   }
+}
+
+/** Show the rows of one machine only; an empty path shows all. */
+export function only(path) {
+  for (const id of ["machine-list", "chart-list", "finding-list", "part-list", "condition-list", "event-list"]) {
+    for (const node of $(id).children) node.hidden = path !== "" && node.dataset.path !== path;
+  }
+  $("plan").classList.toggle("away", path !== "");
 }

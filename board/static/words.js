@@ -1,6 +1,8 @@
 // Numbers, times and terms as people read them.
 
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+import { language } from "./language.js";
+
+const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
 const NONE = "–";
 
 export const count = (n) => (n === null || n === undefined ? NONE : whole.format(n));
@@ -33,8 +35,8 @@ export function duration(seconds) {
   return `${Math.round(seconds / 86400)}\u00a0d`;
 }
 
-const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const dated = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const clock = new Intl.DateTimeFormat(language === "nl" ? "nl-NL" : "en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const dated = new Intl.DateTimeFormat(language === "nl" ? "nl-NL" : "en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
 /** Local time of day, with the date when it is not today. */
 export function time(ms, now = Date.now()) {
@@ -42,17 +44,5 @@ export function time(ms, now = Date.now()) {
 }
 
 export const exact = (ms) => new Date(ms).toISOString();
-
-// Western Electric, Statistical Quality Control Handbook (1956).
-const RULES = {
-  1: "one value beyond a control limit",
-  2: "two of three values beyond 2σ on one side",
-  3: "four of five values beyond 1σ on one side",
-  4: "eight values in a row on one side of the centre line",
-  ewma: "the weighted average drifted beyond a control limit",
-};
-
-/** A rule in words; an unknown one keeps its name. */
-export const rule = (name) => RULES[name] ?? `rule ${name}`;
 
 export const MARKS = { alarm: "▲", warning: "◆", pass: "✓", suspect: "◆", fail: "✕" };
