@@ -189,7 +189,7 @@ class Machine:
         return fault
 
     def repair(self) -> list[str]:
-        """End every fault in force, or about to be, with the next part that is not drawn yet: their kinds."""
+        """End every fault in force with the next part that is not drawn yet, or take it back if it begins there: kinds."""
         n = self._draws + 1
         ended, kept = [], []
         for fault in self.faults:
@@ -199,6 +199,8 @@ class Machine:
                 if fault in self._open:
                     self._open[changed] = self._open.pop(fault)
                 kept.append(changed)
+            elif fault.start_part == n:
+                ended.append(fault.kind)
             else:
                 kept.append(fault)
         self.faults = tuple(kept)

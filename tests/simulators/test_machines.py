@@ -250,3 +250,20 @@ def test_any_length_of_cycle_works(kind: str, ticks: int) -> None:
 def test_nonsense_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make("cnc_mill", **options)
+
+
+def test_a_fault_by_hand_begins_with_the_next_part_and_a_repair_ends_it() -> None:
+    machine = make("cnc_mill")
+    machine.step(START + 4 * CYCLE)  # part 5 is in work
+    assert machine.inject("tool_wear", severity=3.0).start_part == 6
+    assert machine.repair() == ["tool_wear"], "it is taken back before it began"
+    assert machine.repair() == []
+    machine.inject("tool_wear", severity=3.0)
+    with pytest.raises(ValueError, match="overlap"):
+        machine.inject("tool_wear")
+    machine.step(START + 8 * CYCLE)
+    assert machine.repair() == ["tool_wear"]
+    by_hand = machine.step(FOREVER)
+    planned = make("cnc_mill", faults=[Fault(kind="tool_wear", start_part=6, end_part=10, severity=3.0)]).step(FOREVER)
+    assert by_hand.parts == planned.parts[8:], "the same as if it had been planned"
+    assert by_hand.faults == [planned.faults[-1]]
