@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import subprocess
 import threading
@@ -17,12 +18,15 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from edge.agent import Agent
+from edge.config import load
 from edge.sources.base import Delivery, Over, SourceContext
 from edge.sources.mqtt import KIND
 from edge.sources.mqtt.config import MqttConfig, validate
 from edge.sources.mqtt.formats import dialect_of
 from edge.sources.mqtt.rows import Rows
 from edge.sources.mqtt.source import MqttSource
+from fieldlab.cli.common import ask_agent
 from fieldlab.model import Batch, Gap, GapCause, Guarantee, SignalInfo, SignalKey, SignalTable, gap_id
 from fieldlab.model.record import Row
 from ingest.stores.base import DeadLetter
@@ -474,3 +478,35 @@ class EdgeNode:
 def edge_node(encode: Encoder) -> Callable[..., EdgeNode]:
     """`edge_node(group, node)` is a new edge node."""
     return lambda *names: EdgeNode(encode, *names)
+
+
+@pytest.fixture
+def live_agent(wait_until: Any) -> Callable[[Path], contextlib.AbstractContextManager[Path]]:
+    """`with live_agent(file) as data` runs an agent in this process until then; `data` is its folder."""
+
+    @contextlib.contextmanager
+    def live(file: Path) -> Iterator[Path]:
+        loop = asyncio.new_event_loop()
+        stop = asyncio.Event()
+        config = load(file)
+
+        async def run() -> None:
+            await Agent(config).run(stop)
+
+        thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
+        thread.start()
+        data = config.agent.data
+
+        def up() -> bool:
+            status = ask_agent(data, "/status")
+            return status is not None and all(each["connected"] for each in status["sources"])
+
+        try:
+            wait_until(up, 30, what="a connected agent")
+            yield data
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join(30)
+            loop.close()
+
+    return live

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from edge.agent import Agent
-from edge.config import load
 from edge.proposal import Frame, Proposal, to_toml
 from edge.sources.mqtt.config import MqttConfig
 from edge.sources.mqtt.discover import default_filters, discover
@@ -203,34 +201,16 @@ def playing(play: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-@contextlib.contextmanager
-def agent(file: Path, wait_until: Any) -> Iterator[Path]:
-    """An agent in this process; its data folder."""
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-
-    async def live() -> None:
-        await Agent(load(file)).run(stop)
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(live()))
-    thread.start()
-    data = load(file).agent.data
-    try:
-        wait_until(
-            lambda: (s := ask_agent(data, "/status")) and all(each["connected"] for each in s["sources"]),
-            30,
-            what="a connected agent",
-        )
-        yield data
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(30)
-        loop.close()
-
-
 @pytest.mark.parametrize("names", [*([name] for name in CASES), list(CASES)], ids=[*CASES, "mixed"])
 def test_what_is_printed_reads_what_was_heard(
-    names: list[str], mosquitto: Any, publisher: Any, messages: Any, context: Any, tmp_path: Path, wait_until: Any
+    names: list[str],
+    mosquitto: Any,
+    publisher: Any,
+    messages: Any,
+    context: Any,
+    tmp_path: Path,
+    wait_until: Any,
+    live_agent: Any,
 ) -> None:
     broker = mosquitto()
     speaker = publisher(broker)
@@ -256,7 +236,7 @@ def test_what_is_printed_reads_what_was_heard(
     expected = {signal for name in names for signal in CASES[name].signals}
     proposed = {f"{machine.name}/{signal.name}" for machine in proposal.machines for signal in machine.signals}
     assert expected <= proposed
-    with agent(file, wait_until) as data, playing(play):
+    with live_agent(file) as data, playing(play):
 
         def stored() -> set[str]:
             counts = ask_agent(data, "/query/counts") or {}

@@ -1,6 +1,6 @@
 """Mutated payloads: never a crash, and many at once are read exactly as one by one.
 
-`FIELDLAB_MUTATIONS` says how many; 5,000 by default.
+`FIELDLAB_FUZZ` says how many for each configuration; 1,500 by default.
 """
 
 import json
@@ -19,7 +19,7 @@ from edge.sources.mqtt.intake import Intake
 from edge.sources.mqtt.multi import dialect_of
 from fieldlab.model import Batch, SignalTable
 
-COUNT = int(os.environ.get("FIELDLAB_MUTATIONS", "5000"))
+COUNT = int(os.environ.get("FIELDLAB_FUZZ", "1500"))
 NOW = 1_795_000_000_000_000_000
 S = NOW / 1e9
 GROUP = 20
@@ -105,7 +105,7 @@ def test_mutated_payloads(name: str) -> None:
     random_ = random.Random(20261123)
     together, singly = intake(), intake()
     topics = [b"fieldlab/s/a/l/m/" + each for each in (b"one", b"two", b"_three", b"fo\xffur", b"five")]
-    for start in range(0, COUNT // len(CONFIGS), GROUP):
+    for start in range(0, COUNT, GROUP):
         payloads = [mutated(random_) for _ in range(GROUP)]
         names = random_.choices(topics, weights=[10, 10, 1, 1, 10], k=GROUP)
         heads = random_.choices([0x32, 0x3A, 0x30, 0x33, 0x31], weights=[40, 3, 3, 1, 1], k=GROUP)
@@ -136,4 +136,4 @@ def test_mutated_payloads(name: str) -> None:
     counters = together.counters
     assert counters == singly.counters
     assert min(counters[each] for each in ("readings", "set_aside", "ignored", "qos0", "retained", "redelivered")) > 0
-    assert counters["messages"] >= COUNT // len(CONFIGS)
+    assert counters["messages"] >= COUNT

@@ -1,14 +1,14 @@
 """Mutated messages through the whole dialect: never a crash, and what is refused has a reason.
 
-`FIELDLAB_MUTATIONS` says how many; 5,000 by default. 200,000:
-`FIELDLAB_MUTATIONS=200000 pytest tests/edge/mqtt/sparkplug/test_mutations.py`.
+`FIELDLAB_FUZZ` says how many; 5,000 by default. 200,000:
+`FIELDLAB_FUZZ=200000 pytest tests/edge/mqtt/sparkplug/test_mutations.py`.
 """
 
 import os
 import random
 from typing import Any
 
-COUNT = int(os.environ.get("FIELDLAB_MUTATIONS", "5000"))
+COUNT = int(os.environ.get("FIELDLAB_FUZZ", "5000"))
 
 
 def seeds(n: Any) -> list[tuple[str, bytes]]:
