@@ -346,7 +346,7 @@ class PartFlow:
         opinion = judge(characteristics, alarms + found.absent, complete=part.complete, against=curves.against)
         versions = dict(curves.versions)
         for runner, channel in self.charts.get(m, ()):
-            limits = runner.limits[channel]
+            limits = runner.in_force(channel)
             frozen = limits is not None and limits.time <= end  # other charts may be ahead of this part already
             versions[runner.name] = max(versions.get(runner.name, 0), limits.version if limits and frozen else 0)
         verdict = Verdict(
@@ -383,7 +383,7 @@ class PartFlow:
         runner = taker.runner
         at, when = np.array([taker.channel]), np.array([end], np.int64)
         broke = int(runner.feed(at, when, np.array([value]), part, extra)[0])
-        limits = runner.limits[taker.channel]
+        limits = runner.in_force(taker.channel)
         if not broke or limits is None:
             return ""
         names = [r for i, r in enumerate(runner.bank.rule_names) if broke >> i & 1]
