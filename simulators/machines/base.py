@@ -189,7 +189,7 @@ class Machine:
         return fault
 
     def repair(self) -> list[str]:
-        """End every fault in force with the next part that is not drawn yet, or take it back if it begins there: kinds."""
+        """End every fault in force with the next part that is not drawn yet; one that begins there never was: kinds."""
         n = self._draws + 1
         ended, kept = [], []
         for fault in self.faults:
