@@ -22,6 +22,6 @@ class EmbeddedConfig(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["embedded"] = "embedded"
     name: str = "embedded"
     retention: Duration = Duration(90 * 86400)
-    memory: Size = Size(64 * 10**6)
+    memory: Size = Size(48 * 10**6)
     threads: int = 1
     when_full: Literal["hold", "drop-oldest"] = "hold"

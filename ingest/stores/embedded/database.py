@@ -1,6 +1,8 @@
 """Opens the DuckDB file and hands out cursors. One process at a time can open it: others ask the agent."""
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -11,6 +13,9 @@ from ingest.stores.embedded.config import EmbeddedConfig
 from ingest.stores.embedded.schema import DDL, VERSION
 
 _log = structlog.get_logger()
+
+_LEAVES_NOTHING_USABLE = (duckdb.FatalException, duckdb.InternalException, duckdb.OutOfMemoryException)
+_LOG = "8MB"  # of its log before a checkpoint: what is not yet in the file is in memory. Less makes the file larger
 
 
 class Database:
@@ -26,6 +31,7 @@ class Database:
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._closed = False
+        self._readers = 0
         self._open()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
@@ -36,6 +42,7 @@ class Database:
                 config={
                     "threads": self._config.threads,
                     "memory_limit": f"{self._config.memory}B",
+                    "checkpoint_threshold": _LOG,
                     "enable_external_access": False,  # a query reads this file and no other
                     "autoinstall_known_extensions": False,
                     "autoload_known_extensions": False,
@@ -67,24 +74,65 @@ class Database:
             StoreMisconfiguredError: if the file has to be opened again and cannot be.
         """
         with self._lock:
-            if self._closed:
-                raise StoreUnavailableError(f"{self.path} is closed")
-            return (self._connection or self._open()).cursor()
+            return self._cursor()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor for one query; the file stays open meanwhile.
+
+        Raises:
+            StoreUnavailableError: if the store is closed, or the query fails.
+            StoreMisconfiguredError: as `cursor`.
+        """
+        with self._lock:
+            cursor = self._cursor()
+            self._readers += 1
+        try:
+            yield cursor
+        except duckdb.Error as e:
+            raise self.failed(e) from e
+        finally:
+            cursor.close()
+            with self._lock:
+                self._readers -= 1
 
     def failed(self, error: duckdb.Error) -> StoreUnavailableError:
-        """The error to raise for `error`; after one that DuckDB does not survive, the file is opened again."""
-        if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+        """The error to raise for `error`; after one that DuckDB does not survive, the file is opened again.
+
+        What it had when its memory was full it keeps, so that the next write would fail like the last.
+        """
+        if isinstance(error, _LEAVES_NOTHING_USABLE):
             _log.error("embedded_store_reopens", file=str(self.path), error=str(error))
             with self._lock:
-                if self._connection is not None:
-                    self._connection.close()
-                self._connection = None
+                self._drop()
         return StoreUnavailableError(f"{self.path}: {error}")
+
+    def refresh(self) -> None:
+        """Close the file and open it again, in some 20 ms; if somebody reads meanwhile, nothing happens.
+
+        While it is open, DuckDB keeps a description of every piece that it wrote: some 300 kB a million readings.
+
+        Raises:
+            StoreMisconfiguredError: if it cannot be opened again; the next cursor tries once more.
+        """
+        with self._lock:
+            if not self._readers and not self._closed:
+                self._drop()
+                self._open()
 
     def close(self) -> None:
         """Write everything into the file and release it."""
         with self._lock:
             self._closed = True
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._drop()
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        if self._closed:
+            raise StoreUnavailableError(f"{self.path} is closed")
+        return (self._connection or self._open()).cursor()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(duckdb.Error):  # somebody reads: it closes with the last cursor
+                connection.close()

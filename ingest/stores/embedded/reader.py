@@ -4,7 +4,6 @@
 
 from typing import Any
 
-import duckdb
 import numpy as np
 
 from fieldlab.model import (
@@ -50,13 +49,8 @@ class EmbeddedReader:
             "ORDER BY time DESC LIMIT ?"
         )
         given = [place.site, place.area, place.line, place.machine, key.name, start, end, limit]
-        cursor = self._database.cursor()
-        try:
+        with self._database.reading() as cursor:
             found = cursor.execute(asked, given).fetchnumpy()
-        except duckdb.Error as e:
-            raise self._database.failed(e) from e
-        finally:
-            cursor.close()
         columns = {name: np.ma.asarray(column)[::-1] for name, column in found.items()}
         said = np.flatnonzero(~np.ma.getmaskarray(columns["text"])).tolist()
         return Series(
@@ -156,12 +150,7 @@ class EmbeddedReader:
         Raises:
             StoreUnavailableError: if the store is closed, or the query fails.
         """
-        cursor = self._database.cursor()
-        try:
+        with self._database.reading() as cursor:
             cursor.execute(sql, list(given))
             names = [column[0] for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-        except duckdb.Error as e:
-            raise self._database.failed(e) from e
-        finally:
-            cursor.close()

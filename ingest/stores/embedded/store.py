@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,9 +19,11 @@ from ingest.stores.embedded.config import EmbeddedConfig
 from ingest.stores.embedded.database import Database
 from ingest.stores.embedded.schema import TABLES, Table, values
 
-_NEVER = np.iinfo(np.int64).min
+_NEVER = int(np.iinfo(np.int64).min)
 _BETWEEN_SWEEPS = 3600.0
 _log = structlog.get_logger()
+
+_Rows = dict[tuple[Any, ...], dict[str, Any]]  # (time, *key) → columns
 
 
 class EmbeddedStore:
@@ -40,6 +42,8 @@ class EmbeddedStore:
         self._signals = signals
         self._lock = threading.Lock()
         self._swept = -_BETWEEN_SWEEPS
+        self._floor: dict[str, int] = {}  # table → its newest time when the file was opened
+        self._newest_of: dict[str, dict[tuple[Any, ...], int]] = {}  # table → key → newest time since then
         self._loaded = False  # after a failure, what memory knows must again be what the file holds
         self._load()
 
@@ -48,6 +52,10 @@ class EmbeddedStore:
         try:
             known = cursor.execute("SELECT site, area, line, machine, signal, id FROM series").fetchall()
             newest = cursor.execute("SELECT series, max(time) FROM reading GROUP BY series").fetchall()
+            for table in TABLES.values():
+                (last,) = cursor.execute(f'SELECT max(time) FROM "{table.name}"').fetchone() or (None,)  # noqa: S608  # our names
+                self._floor[table.name] = _NEVER if last is None else last
+                self._newest_of[table.name] = {}
         finally:
             cursor.close()
         self._series_of = {tuple(row[:5]): int(row[5]) for row in known}
@@ -62,9 +70,12 @@ class EmbeddedStore:
         with self._lock:
             if not self._loaded:
                 self._load()
+            due = time.monotonic() - self._swept > _BETWEEN_SWEEPS
             cursor = self._database.cursor()
             try:
                 self._write(cursor, records)
+                if due:
+                    self._sweep(cursor)
             except duckdb.Error as e:
                 with suppress(duckdb.Error):
                     cursor.execute("ROLLBACK")
@@ -73,6 +84,8 @@ class EmbeddedStore:
                 raise self._database.failed(e) from e
             finally:
                 cursor.close()
+            if due:
+                self._database.refresh()
         return []
 
     def close(self) -> None:
@@ -84,7 +97,7 @@ class EmbeddedStore:
         batches = [r.batch for r in records if r.batch is not None and len(r.batch)]
         cursor.execute("BEGIN")
         newest = self._append(cursor, concat(batches)) if batches else None
-        tables: dict[type, dict[tuple[Any, ...], dict[str, Any]]] = defaultdict(dict)
+        tables: dict[type, _Rows] = defaultdict(dict)
         for record in records:
             for row in record.rows:
                 table = TABLES.get(type(row))
@@ -92,12 +105,14 @@ class EmbeddedStore:
                     columns = values(row, record.time)
                     tables[type(row)][(columns["time"], *(columns[k] for k in table.key))] = columns
         for kind, rows in tables.items():
-            _upsert(cursor, TABLES[kind], list(rows.values()))
+            self._upsert(cursor, TABLES[kind], rows)
         cursor.execute("COMMIT")
         if newest is not None:
             self._newest = newest
-        if time.monotonic() - self._swept > _BETWEEN_SWEEPS:
-            self._sweep(cursor)
+        for kind, rows in tables.items():
+            known = self._newest_of[TABLES[kind].name]
+            for at, *key in rows:
+                known[tuple(key)] = max(at, known.get(tuple(key), _NEVER))
 
     def _append(self, cursor: duckdb.DuckDBPyConnection, batch: Batch) -> NDArray[np.int64]:
         """Insert readings; the newest time of each series as it will be after the commit."""
@@ -132,6 +147,14 @@ class EmbeddedStore:
         newest = self._newest.copy()
         np.maximum.at(newest, series, at)
         return newest
+
+    def _upsert(self, cursor: duckdb.DuckDBPyConnection, table: Table, rows: _Rows) -> None:
+        """Append rows; those that may be there already replace them. To look for one costs far more than to append."""
+        known, floor = self._newest_of[table.name], self._floor[table.name]
+        late = [row for (at, *key), row in rows.items() if at <= known.get(tuple(key), floor)]
+        if late:
+            _delete(cursor, table.name, _columns(table.key, late))
+        _insert(cursor, table.name, _columns(table.columns, list(rows.values())))
 
     def _learn(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Give a series number to signals that were not seen before."""
@@ -185,8 +208,11 @@ def _run(
     cursor.register("incoming", columns)
     try:
         cursor.execute(sql, list(given))
-    finally:
-        cursor.unregister("incoming")
+    except duckdb.Error:
+        with suppress(duckdb.Error):  # the transaction is over
+            cursor.unregister("incoming")
+        raise
+    cursor.unregister("incoming")
 
 
 def _insert(cursor: duckdb.DuckDBPyConnection, table: str, columns: dict[str, NDArray[Any]]) -> None:
@@ -201,8 +227,7 @@ def _delete(cursor: duckdb.DuckDBPyConnection, table: str, key: dict[str, NDArra
     _run(cursor, sql, key, [int(key["time"].min()), int(key["time"].max())])
 
 
-def _upsert(cursor: duckdb.DuckDBPyConnection, table: Table, rows: list[dict[str, Any]]) -> None:
-    columns = {name: np.array([row[name] for row in rows], object) for name in table.columns}
+def _columns(names: Iterable[str], rows: Sequence[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+    columns = {name: np.array([row[name] for row in rows], object) for name in names}
     columns["time"] = np.array([row["time"] for row in rows], np.int64)
-    _delete(cursor, table.name, {name: columns[name] for name in (*table.key, "time")})
-    _insert(cursor, table.name, columns)
+    return columns

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -88,6 +89,7 @@ def test_kill_9_in_the_middle_and_the_same_records_again(open_store: Callable[..
     data = tmp_path / "data"
     code = f"""
 import sys
+import msgspec
 import numpy as np
 from pathlib import Path
 from fieldlab.model import *
@@ -219,6 +221,7 @@ def test_memory_is_bounded(open_store: Callable[..., Any]) -> None:
         store.write([record(position, 50_000)])
     assert len(reader.telemetry(KEYS[0], 0, 2**62, limit=5).time) == 5
     assert sum(reader.counts().values()) == 10**6
+    assert len(reader.latest(0)) == len(KEYS)
     assert process.memory_info().rss - before < 80 * 10**6
 
 
@@ -232,3 +235,49 @@ def test_a_table_that_makes_no_sense_names_its_key(keys: dict[str, Any], key: st
     assert caught.value.key == key
     assert KIND.check(EmbeddedConfig(**keys), context(tmp_path))[0].level == "fail"
     assert KIND.check(EmbeddedConfig(), context(tmp_path))[0].level == "ok"
+
+
+def test_the_file_is_opened_anew_while_somebody_reads(
+    open_store: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As each hour: what DuckDB keeps of every piece that it wrote is let go."""
+    monkeypatch.setattr("ingest.stores.embedded.store._BETWEEN_SWEEPS", 0.0)
+    store, reader = open_store()
+    ended = threading.Event()
+    counts: list[int] = []
+
+    def read() -> None:
+        while not ended.is_set():
+            counts.append(sum(reader.counts().values()))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        for position in range(30):
+            store.write([record(position)])
+    finally:
+        ended.set()
+        thread.join()
+    assert counts == sorted(counts)
+    assert len(counts) > 3
+    assert reader.counts() == dict.fromkeys(KEYS, 300)
+
+
+def test_rows_that_come_again_replace_those_of_this_run_and_of_an_earlier_one(open_store: Callable[..., Any]) -> None:
+    def states(*given: tuple[str, int, str]) -> Record:
+        rows = tuple(
+            MachineState(time=T0 + at, place=msgspec.structs.replace(CNC, machine=machine), state=state)
+            for machine, at, state in given
+        )
+        return Record(1, RecordKind.MACHINE_STATE, T0, rows=rows)
+
+    store, reader = open_store()
+    store.write([states(("a", 5, "idle"), ("b", 9, "idle"))])
+    store.write([states(("a", 9, "busy"), ("a", 5, "off"))])
+    store.write([states(("a", 9, "down"), ("b", 7, "late"))])
+    store.close()
+    store, reader = open_store()
+    store.write([states(("b", 9, "again"), ("a", 10, "run"))])
+    store.write([states(("a", 10, "end"))])
+    assert [(s.place.machine, s.state) for s in reader.machine_states()] == [("a", "end"), ("b", "again")]
+    assert store._database.cursor().execute("SELECT count(*) FROM machine_state").fetchone() == (5,)
