@@ -10,11 +10,14 @@ from fieldlab.sparkplug.payload import BOOLEAN, BYTES, DOUBLE, FLOAT, INT, LONG,
 from fieldlab.sparkplug.wire import FIXED32, FIXED64, LENGTH, VARINT
 
 _FLOAT, _DOUBLE = struct.Struct("<f"), struct.Struct("<d")
+_SMALL = tuple(bytes((value,)) for value in range(0x80))
 _PROPERTY = 7  # a PropertyValue's fields are those of a metric's value, less this
 
 
 def varint(value: int) -> bytes:
     """A base-128 number; a negative one in 64 bits of two's complement."""
+    if 0 <= value < 0x80:
+        return _SMALL[value]
     value &= 0xFFFFFFFFFFFFFFFF
     found = bytearray()
     while value > 0x7F:
@@ -35,8 +38,8 @@ def chunk(field: int, data: bytes) -> bytes:
 
 
 def double(field: int, value: float) -> bytes:
-    """A field of 8 bytes."""
-    return varint(field << 3 | FIXED64) + _DOUBLE.pack(value)
+    """A field of 8 bytes; its number is below 16."""
+    return bytes((field << 3 | FIXED64,)) + _DOUBLE.pack(value)
 
 
 def encode(payload: Payload) -> bytes:

@@ -1,6 +1,7 @@
 """A metric of an edge node: its type, its newest value, and both as bytes."""
 
 import math
+from functools import lru_cache
 
 import msgspec
 
@@ -23,6 +24,21 @@ def type_of(value: Scalar) -> int:
     if isinstance(value, str):
         return t.STRING
     return t.INT64 if isinstance(value, int) else t.DOUBLE
+
+
+@lru_cache(100_000)
+def _alias(alias: int) -> bytes:
+    return e.number(2, alias)
+
+
+@lru_cache(1_000)  # what is read together often has one time
+def _at(ms: int) -> bytes:
+    return e.number(3, ms)
+
+
+@lru_cache
+def _kind(datatype: int, historical: bool) -> bytes:
+    return e.number(4, datatype) + (e.number(5, 1) if historical else b"")
 
 
 def value_of(metric: Metric) -> Scalar:
@@ -69,8 +85,10 @@ class Known(msgspec.Struct, array_like=True):
 
     def metric(self, alias: int, time: int, value: Scalar, status: int, *, historical: bool) -> bytes:
         """A reading in a message of data. Its type is said again: npm's decoder gives no value without."""
-        head = e.number(2, alias) + e.number(3, time // _MS) + e.number(4, self.datatype)
-        head += b"\x28\x01" if historical else b""
+        kind = _kind(self.datatype, historical)
+        if status == 0 and self.datatype == t.DOUBLE and type(value) is float and value == value:  # noqa: PLR0124  NaN is not itself
+            return _alias(alias) + _at(time // _MS) + kind + e.double(p.DOUBLE, value)
+        head = _alias(alias) + _at(time // _MS) + kind
         properties = e.chunk(9, e.properties(quality(status))) if status else b""
         return head + self._null(value, status) + properties + self._held(value, status)
 

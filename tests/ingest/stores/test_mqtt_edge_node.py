@@ -109,6 +109,15 @@ def test_a_machine_that_lost_every_connection_dies_and_is_born_again() -> None:
     assert (value_of(told["load"]), told["program"].null) == (2.0, True)
 
 
+def test_the_sequence_wraps_and_starts_anew_with_each_birth() -> None:
+    node = make()
+    outs = node.births(0, MS)
+    for i in range(600):
+        outs += node.data(batch((0, NOW + i, float(i), 0)), MS, historical=False)
+    assert [decode(out.payload).seq for out in outs] == [i % 256 for i in range(602)]
+    assert [decode(out.payload).seq for out in node.births(0, MS)] == [0, 1]
+
+
 def test_history_says_so_and_the_current_value_follows() -> None:
     node = make()
     node.data(batch((0, NOW, 1.0, 0), (2, NOW, 1.0, 0)), MS, historical=False)

@@ -1,6 +1,8 @@
 """Readings on the native topics of a real broker, and the messages that they become."""
 
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
-from fieldlab.config import Size
+from fieldlab.config import Duration, Size
 from fieldlab.model import Batch, BatchBuilder, Place, Record, RecordKind, SignalKey, SignalTable
 from ingest.stores import load_kind
 from ingest.stores.base import StoreContext, StoreUnavailableError
@@ -249,7 +251,54 @@ def test_a_message_over_which_the_broker_hangs_up_is_found(
     wait_until(lambda: any(topic.endswith("/count") for topic, _ in heard.messages))
 
 
-def test_many_messages_at_once_are_in_flight_but_bounded(
+class Silent:
+    """A broker of MQTT 5 that takes 7 messages at a time (Receive Maximum), and acknowledges none."""
+
+    user, password_file = "", None
+
+    def __init__(self, port: int) -> None:
+        self.url = f"mqtt://127.0.0.1:{port}"
+        self.published = 0
+        self._listening = socket.create_server(("127.0.0.1", port))
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        taken, _ = self._listening.accept()
+        with taken, taken.makefile("rb") as stream:
+            while head := stream.read(1):
+                length = shift = 0
+                while True:
+                    (byte,) = stream.read(1)
+                    length |= (byte & 0x7F) << shift
+                    shift += 7
+                    if byte < 0x80:
+                        break
+                stream.read(length)
+                self.published += head[0] >> 4 == 3
+                if head[0] >> 4 == 1:
+                    taken.sendall(bytes((0x20, 6, 0, 0, 3, 0x21, 0, 7)))  # CONNACK
+
+    def close(self) -> None:
+        self._thread.join(20)
+        self._listening.close()
+
+
+def test_no_more_is_in_flight_than_the_broker_allows(
+    free_port: Callable[[], int], store: Callable[..., MqttStore]
+) -> None:
+    broker = Silent(free_port())
+    try:
+        made = store(broker, timeout=Duration(0.5))
+        rows = [(i % 4, NOW + i, float(i), 0x40000000) for i in range(100)]
+        with pytest.raises(StoreUnavailableError, match="has not answered 7 messages"):
+            made.write([record(batch(*rows))])
+        assert broker.published == 7
+    finally:
+        broker.close()
+
+
+def test_many_messages_go_out_at_once(
     mosquitto: Callable[..., Any], ear: Callable[..., Ear], tmp_path: Path, wait_until: Any
 ) -> None:
     table = SignalTable([SignalKey(CNC, f"s{i:04}") for i in range(3000)])
