@@ -67,14 +67,18 @@ class Recent:
 
     def change(self, channel: int) -> Change | None:
         """The most likely step among what is kept of a channel; None if nothing is known of it."""
-        count, (center, sigma) = int(self._count[channel]), self._expected[channel].tolist()
-        if count == 0 or not sigma > 0:
+        center, sigma = self._expected[channel].tolist()
+        if self._count[channel] == 0 or not sigma > 0:
             return None
-        kept = min(count, KEPT)
-        order = np.arange(count - kept, count) % KEPT
-        values, times = self._value[channel, order], self._time[channel, order]
+        times, values = self.history(channel)
         first = step_change(values, center)
-        return Change(int(times[first]), kept - first, float((values[first:].mean() - center) / sigma))
+        return Change(int(times[first]), len(values) - first, float((values[first:].mean() - center) / sigma))
+
+    def history(self, channel: int) -> tuple[Ints, Floats]:
+        """Times and values that are kept of a channel, oldest first."""
+        count = int(self._count[channel])
+        order = np.arange(count - min(count, KEPT), count) % KEPT
+        return self._time[channel, order], self._value[channel, order]
 
     def save(self) -> dict[str, Any]:
         """State as plain values."""
@@ -95,11 +99,10 @@ def stamp(time: int) -> str:
         return f"{time} ns"
 
 
-def words(change: Change | None) -> str:
+def words(change: Change | None, *, sigmas: bool = True) -> str:
     """A change as the end of a finding's detail; empty if nothing is known, or it came at once."""
     if change is None or change.values < 2:
         return ""
     least = "at least " if change.values >= KEPT else ""
-    side = "up" if change.shift > 0 else "down"
-    sigmas = f"{abs(change.shift):.1f} sigma {side}"
-    return f"; most likely since {stamp(change.time)} ({least}{change.values} values), {sigmas}"
+    said = f"; most likely since {stamp(change.time)} ({least}{change.values} values)"
+    return said + (f", {abs(change.shift):.1f} sigma {'up' if change.shift > 0 else 'down'}" if sigmas else "")

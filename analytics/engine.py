@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.coincidences import Coincidences
 from analytics.config import (
     COUNT_KINDS,
     VECTOR_KINDS,
@@ -38,17 +39,30 @@ from analytics.state import encode, grow
 from analytics.vectors import VectorRunner
 from analytics.versions import Asked, AskedLog, Wish
 from analytics.windows import Windows
-from fieldlab.model import Batch, Control, Limits, MachineState, Place, Record, RecordKind, SignalInfo, SignalKey
+from fieldlab.model import (
+    Batch,
+    Control,
+    Limits,
+    MachineEvent,
+    MachineState,
+    Place,
+    Record,
+    RecordKind,
+    SignalInfo,
+    SignalKey,
+)
 from fieldlab.model.record import Row
 from fieldlab.model.status import is_good
 
-KINDS = frozenset({RecordKind.READINGS, RecordKind.TICK, RecordKind.CONTROL, RecordKind.SIGNAL})
+KINDS = frozenset({
+    RecordKind.READINGS, RecordKind.TICK, RecordKind.CONTROL, RecordKind.SIGNAL, RecordKind.EVENT
+})  # fmt: skip
 DEFAULT_WINDOW = "10s"
 AHEAD_NS = (
     2 * 86_400 * 10**9
 )  # a reading so far ahead of its commit has a wild clock and would stop its machine's clock
 SHORTEST_ARL0 = 2.5
-_SNAPSHOT = 9
+_SNAPSHOT = 10
 
 Runner = ChartRunner | VectorRunner
 
@@ -97,10 +111,12 @@ class Engine:
         self._flow = PartFlow(self._book, self._emit, self._info)
         self._ran = Recipes()
         self._asked = AskedLog()
+        self._coincidences = Coincidences()
         self._outlet = Outlet(
             self._emit, self._book, self._part_at, self._info, self._makes_parts, watch, self._share, self._ran,
             self._part_start,
         )  # fmt: skip
+        self._outlet.why = self._coincidences.around
         self._health = HealthMonitor(self.config.health, self._outlet)
         self._machines: list[Place] = []
         self._machine: dict[Place, int] = {}
@@ -184,6 +200,12 @@ class Engine:
                 out += self._flush()
                 self._flow.tick()
                 out += self._flush()
+            elif record.kind == RecordKind.EVENT:
+                self._judge()
+                out += self._flush()
+                for row in record.rows:
+                    if isinstance(row, MachineEvent):
+                        self._coincidences.hear(row)
             elif record.kind == RecordKind.SIGNAL:
                 news = [row for row in record.rows if isinstance(row, SignalInfo) and self._is_news(row)]
                 if news:
@@ -215,6 +237,7 @@ class Engine:
             "windows": [(m, width, w.save()) for (m, width), w in self._windows.items()],
             "trackers": [(m, t.save()) for m, t in self._flow.trackers.items()],
             "parts": self._flow.book.save(),
+            "coincidences": self._coincidences.save(),
             "curves": self._flow.curves.save(),
             "told": [msgspec.to_builtins(info) for info in self._told.values()],
             "states": list(self._states.items()),
@@ -260,6 +283,7 @@ class Engine:
                 self._flow.trackers[m] = PartTracker(config, self._machines[m])
                 self._flow.trackers[m].load(tracker)
         self._flow.book.load(saved["parts"])
+        self._coincidences.load(saved["coincidences"])
         self._flow.curves.load(saved["curves"], self.config.curves, self._machines)
         self._states = {int(i): str(text) for i, text in saved["states"]}
         self._said = {int(i): float(value) for i, value in saved["said"]}
@@ -356,6 +380,7 @@ class Engine:
         self._takers = {}
         self._companions, self._recipes = {}, set()
         self._flow.unwire()
+        self._coincidences.unwire()
         self._health.unwire()
         self._ran.unwire()
         self._wire_up_to(known, time)
@@ -384,6 +409,7 @@ class Engine:
             self._ran.wire(index, key)
             self._watched[index] = True
         info = self._info(key)
+        self._coincidences.wire(index, key, parts)
         if parts is not None:
             self._flow.wire(m, parts, index, key, info)
         self._wire_companion(index, key, m, parts)
@@ -454,6 +480,7 @@ class Engine:
         batch, machine = self._sorter.release()
         if len(batch) == 0:
             return
+        self._coincidences.take(batch, self._info)
         self._ran.take(batch, self._info)
         if self._recipes:
             batch = with_recipes(batch, {i: self._info(self._table[i]) for i in self._recipes})

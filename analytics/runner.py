@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics import changepoint
 from analytics.baseline import Screening
 from analytics.charts import Judgement, make_bank
 from analytics.charts.residual import brought_up
@@ -66,6 +67,7 @@ class Outlet(msgspec.Struct):
     Attributes:
         recipes: what recipe, tool or program runs.
         part_start: when the part started whose end (ns) is given.
+        why: what happened on a machine around the time of a change (ns, and now), in words.
         share: ARL0 of a channel (its signal, mean ns between its values) that shares the false alarms of its machine;
             None if no chart does.
     """
@@ -79,6 +81,7 @@ class Outlet(msgspec.Struct):
     share: Callable[[SignalKey, float], float | None] = lambda _key, _interval: None
     recipes: Recipes = msgspec.field(default_factory=Recipes)
     part_start: Callable[[SignalKey, int], int] = lambda _key, end: end
+    why: Callable[[Place, int, int], str] = lambda _place, _change, _now: ""
 
 
 class _Round(NamedTuple):
@@ -117,6 +120,8 @@ class ChartRunner:
         self._state = np.zeros((0, 12), np.int64)
         self._width = len(self.bank.columns)
         self._values = np.zeros((0, config.baseline, self._width))
+        self._recent = changepoint.Recent()
+        self._by_statistic = config.kind in ("residual", "short-run", *COUNT_KINDS)  # what tells when it changed
         self._learning = 0
         spread: Literal["range", "std"] = "range" if config.kind == "xbar-r" else "std"
         self._groups = Subgroups(config.subgroup, spread) if config.kind in XBAR_KINDS and config.subgroup else None
@@ -146,6 +151,8 @@ class ChartRunner:
         """Let a channel learn from its next value on."""
         rows = len(self.keys)
         self.bank.grow(rows)
+        self._recent.grow(rows)
+        self._recent.expect(channel, 0.0, 0.0)
         self._state, self._values = grow(self._state, rows), grow(self._values, rows)
         if self._groups is not None:
             self._groups.grow(rows)
@@ -263,6 +270,7 @@ class ChartRunner:
         self._values[ch, self._state[ch, _COUNT]] = now.items  # the newest, in a ring: for limits anew
         self._state[ch, _COUNT] = (self._state[ch, _COUNT] + 1) % self.config.baseline
         found = self._behind_a_gap(ch, time, self.bank.update(ch, now.items if self._width > 1 else now.items[:, 0]))
+        self._recent.add(ch, time, found.statistic if self._by_statistic else now.items[:, 0])
         state, broken = self._state, found.violation > 0
         was_open = state[ch, _OPEN] > 0
         inside = np.where(was_open & ~broken, state[ch, _INSIDE] + 1, 0)
@@ -272,6 +280,7 @@ class ChartRunner:
         for i in np.flatnonzero(was_open & (inside >= state[ch, _CLEAR])).tolist():
             c, t = int(ch[i]), int(time[i])
             state[c, _OPEN] = state[c, _INSIDE] = 0
+            self._recent.forget(c)
             self.close(self.keys[c], t, f"back inside for {state[c, _CLEAR]} values")
         if self._out.watch is not None:
             self._show(ch, time, began, found.statistic, found.lcl, found.ucl, found.violation)
@@ -327,6 +336,10 @@ class ChartRunner:
             f"{what}: {statistic:.6g}{unit} {words.format(side=side)} ({limit:.6g}{unit}; "
             f"centre {center:.6g}, sigma {limits.sigma:.3g}, limits version {limits.version})"
         )
+        if rule != "spread":
+            change = self._recent.change(channel)
+            detail += changepoint.words(change, sigmas=self.config.kind not in COUNT_KINDS)
+            detail += self._out.why(key.place, change.time if change else time, time)
         finding = Finding(
             time=time, place=key.place, signal=key.name, chart=self.name, rule=rule,
             id=finding_id(key.place, key.name, self.name, rule, time, limits.version),
@@ -422,6 +435,7 @@ class ChartRunner:
         shared = None if self.config.design_arl0 else self._out.share(key, every)
         design = self.bank.design(estimate, shared)
         lines = self.bank.freeze(channel, estimate, design)
+        self._recent.expect(channel, lines.center if self._by_statistic else estimate.center, estimate.sigma)
         limits = Limits(
             version=self.versions.next(key), center=lines.center, ucl=lines.ucl, lcl=lines.lcl, sigma=estimate.sigma,
             n=estimate.n, time=time, note=self._note(values[:, 0], found, estimate, design, shared),
@@ -471,7 +485,8 @@ class ChartRunner:
             estimate = kept.estimate
             if self.config.kind == "residual":
                 estimate = brought_up(estimate, self._newest(channel)[:, 0], self.config.lags)
-            self.bank.freeze(channel, estimate, kept.design)
+            lines = self.bank.freeze(channel, estimate, kept.design)
+            self._recent.expect(channel, lines.center if self._by_statistic else estimate.center, estimate.sigma)
             self.limits[channel] = kept.limits
             state[_VERSION] = wish.version
             done = f"version {wish.version} is back in force"
@@ -491,6 +506,16 @@ class ChartRunner:
         state[_OPEN] = state[_INSIDE] = 0
         self.close(key, newest, f"{done}, asked for by {by or 'unknown'}")
         return done
+
+    def collected(self, key: SignalKey, recipe: str | None) -> list[list[float]]:
+        """The baseline of a signal so far, oldest first, (n, columns)."""
+        base = self.channel[key]
+        mine = [c for c in self._sets.all_of(base) if recipe is not None and self._sets.recipe(c) == recipe]
+        channel = self._sets.in_force(base) if recipe is None else mine[0] if mine else None
+        if channel is None or self.limits[channel] is not None:
+            return []
+        found: list[list[float]] = self._values[channel, : int(self._state[channel, _COUNT])].tolist()
+        return found
 
     def _newest(self, channel: int) -> Floats:
         """The newest items of a frozen channel, as many as a baseline has, oldest first."""
@@ -539,6 +564,7 @@ class ChartRunner:
             "sets": self._sets.save(),
             "groups": self._groups.save() if self._groups else None,
             "unusable": self.unusable,
+            "recent": self._recent.save(),
             "bank": self.bank.save(),
         }
 
@@ -556,6 +582,7 @@ class ChartRunner:
         self._values = np.zeros((len(self._state), self.config.baseline, self._width))
         self._values[: len(self.keys)] = unpack(saved["values"])
         self._learning = sum(found is None for found in self.limits)
+        self._recent.load(saved["recent"])
         self.bank.load(saved["bank"])
         self.unusable = saved["unusable"]
         if self._groups is not None:

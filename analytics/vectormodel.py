@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics import channels as screening
+from analytics import myt
 from analytics.calibration import blocks_of, held_out, limits_at, standardise, worst_block
+from analytics.changepoint import Change, Recent, step_change
 from analytics.charts import VectorKind
 from analytics.charts.t2 import HotellingChart
 from analytics.charts.vector import Model, covariance, inverse
@@ -60,6 +62,8 @@ class FrozenModel:
         self.limits = limits
         self._memory = kind.memory(len(kept))
         self._z = np.zeros(len(kept))
+        self._recent = Recent()
+        self._recent.grow(len(kept))
         self.skipped = 0
 
     def step(self, x: Floats) -> Floats | None:
@@ -84,6 +88,33 @@ class FrozenModel:
         total = float(parts.sum())
         return parts / total if total > 0 else parts
 
+    def remember(self, time: int) -> None:
+        """Keep the vector just judged, for `change`."""
+        k = len(self.kept)
+        self._recent.add(np.arange(k), np.full(k, time, np.int64), self._z)
+
+    def calm(self) -> None:
+        """Back in control: what was before says nothing of the next change."""
+        for i in range(len(self.kept)):
+            self._recent.forget(i)
+
+    def explain(self, i: int, name: str, unit: str) -> str:
+        """What a kept channel says in the vector just judged, in words: a wrong level, or a broken relation."""
+        precision, (mean, sigma) = self._model["among"], self._scale[:, i].tolist()
+        z, others = float(self._z[i]), float(myt.expected(precision, self._z)[i])
+        term = float(myt.conditional(precision, self._z)[i])
+        return myt.words(name, mean + z * sigma, z, mean + others * sigma, term, others, unit)
+
+    def change(self, i: int) -> Change:
+        """The most likely step of a kept channel: of its level, or of its distance from what the others let expect."""
+        precision = self._model["among"]
+        times, level = self._recent.history(i)
+        vectors = np.stack([self._recent.history(j)[1] for j in range(len(self.kept))], axis=1)
+        relation = vectors @ precision[i] / np.sqrt(max(precision[i, i], 1e-300))
+        found = [(values, step_change(values, 0.0)) for values in (level, relation)]
+        values, first = max(found, key=lambda each: float(np.sum(each[0][each[1] :]) ** 2) / len(each[0][each[1] :]))
+        return Change(int(times[first]), len(values) - first, float(values[first:].mean()))
+
     def _expected(self, z: Floats, there: NDArray[np.bool_]) -> Floats:
         """Missing channels by their conditional mean, given those that are there."""
         gone, filled = ~there, z.copy()
@@ -100,6 +131,7 @@ class FrozenModel:
             "limits": pack(self.limits),
             "memory": pack(self._memory),
             "skipped": self.skipped,
+            "recent": self._recent.save() if len(self._recent.history(0)[0]) else None,
         }
 
     @classmethod
@@ -108,6 +140,8 @@ class FrozenModel:
         model = {name: unpack(array) for name, array in saved["model"].items()}
         found = cls(kind, unpack(saved["kept"]), model, unpack(saved["scale"]), unpack(saved["limits"]))
         found._memory, found.skipped = unpack(saved["memory"]), saved["skipped"]
+        if saved["recent"]:
+            found._recent.load(saved["recent"])
         return found
 
 

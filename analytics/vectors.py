@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.changepoint import stamp
 from analytics.charts import make_vector_kind
 from analytics.config import ChartConfig, span_ns
 from analytics.limits import SHEWHART_ARL0
@@ -189,6 +190,7 @@ class VectorRunner:
         found = model.step(x)
         if found is None or not np.isfinite(found).all():
             return
+        model.remember(time)
         ratio = found / model.limits
         which = int(np.argmax(ratio))
         broken = bool(ratio[which] > 1)
@@ -207,6 +209,7 @@ class VectorRunner:
             clear_after = CLEAR_AFTER["reading" if group.feeder == "reading" else "window"]
             if group.inside >= clear_after:
                 group.open, group.inside = False, 0
+                model.calm()
                 self.close(group.key, time, f"back inside for {clear_after} values")
         if broken or time - group.point >= POINT_EVERY_NS:
             group.point = time
@@ -231,6 +234,7 @@ class VectorRunner:
             f"{rule} of {len(model.kept)} signals is {value:.4g}, above its limit {model.limits[which]:.4g}; "
             f"most from {who or 'no signal in particular'}; limits version {group.limits.version}"
         )
+        detail += self._why(g, which, time)
         first, last = span(group.feeder, 0 if group.feeder == "reading" else span_ns(group.feeder), np.array([time]))
         finding = Finding(
             time=time, place=group.place, signal=ALL, chart=self.name, rule=rule,
@@ -241,6 +245,21 @@ class VectorRunner:
         group.open, group.inside = True, 0
         remember = self._out.makes_parts(group.key)
         self._out.emit(group.key, time, self._out.book.raise_(finding, remember=remember, start=int(first[0])))
+
+    def _why(self, g: int, which: int, time: int) -> str:
+        """What the channels that add most say, since when, and what happened around then, in words."""
+        group, model = self._groups[g], self._models[g]
+        assert model is not None
+        share = model.contributions(which)
+        best = [int(i) for i in np.argsort(-share, kind="stable")[:_NAMED] if share[i] >= _LEAST_SHARE]
+        names = [group.names[model.kept[i]] for i in best]
+        units = [f" {self._out.info(SignalKey(group.place, name)).unit}".rstrip() for name in names]
+        told = [model.explain(i, name, unit) for i, name, unit in zip(best, names, units, strict=True)]
+        changes = sorted((model.change(i), name) for i, name in zip(best, names, strict=True))
+        changed = [f"{name} since {stamp(c.time)}" for c, name in changes if c.values > 1]
+        words = f"; {', '.join(told)}" if told else ""
+        words += f"; most likely {', then '.join(changed)}" if changed else ""
+        return words + self._out.why(group.place, changes[0][0].time if changes else time, time)
 
     def _point(self, group: _Group, time: int, statistic: float) -> None:
         limits = group.limits

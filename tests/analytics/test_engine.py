@@ -410,7 +410,9 @@ def test_an_engine_without_configuration_judges_nothing(plant: Any) -> None:
     engine = Engine(plant.table)
     assert engine.fold([plant.readings(), *plant.silence()]) == []
     assert engine.config_hash == ""
-    assert engine.KINDS == KINDS == {RecordKind.READINGS, RecordKind.TICK, RecordKind.CONTROL, RecordKind.SIGNAL}
+    assert engine.KINDS == KINDS
+    assert {RecordKind.READINGS, RecordKind.TICK, RecordKind.CONTROL, RecordKind.SIGNAL, RecordKind.EVENT} <= KINDS
+    assert KINDS.isdisjoint({RecordKind.FINDING, RecordKind.PART, RecordKind.CHART}), "it never reads its own output"
 
 
 def test_in_control_plant_alarms_at_the_designed_rate() -> None:
