@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 _READINGS = "Readings since the journal began, by what became of them"
 
 
-_FIGURES = frozenset({"pending", "in_flight"})  # of a source's counters: those that also fall
+_FIGURES = frozenset({"pending", "in_flight", "broker_dropped"})  # of a source's counters: those that also fall
 
 
 class _Snapshot(Collector):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import structlog
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
@@ -33,6 +33,7 @@ from edge.sources.mqtt.topics import is_shared
 from fieldlab.errors import ConfigError
 from fieldlab.secrets import read_secret
 
+_CONNACK = 0x20
 PUBACK = 0x40
 PUBCOMP = 0x70
 _CHUNK = 1 << 18  # bytes asked of the socket at once
@@ -282,6 +283,11 @@ class MqttClient(Client):
 
     def _handle(self, head: int, body: bytes) -> MQTTErrorCode:
         """Let paho handle a packet."""
+        if head == _CONNACK and body[1:] == b"\x01" and not self._five:  # paho would speak MQTT 3.1 from here on
+            heard: Any = self.on_connect
+            reason = ReasonCode(PacketTypes.CONNACK, "Unsupported protocol version")  # type: ignore[no-untyped-call]  # paho's
+            heard(self, None, ConnectFlags(session_present=False), reason, None)
+            return MQTTErrorCode.MQTT_ERR_CONN_REFUSED
         packet = self._in_packet
         packet["command"], packet["packet"], packet["remaining_length"], packet["pos"] = (
             head,
@@ -388,17 +394,17 @@ class MqttClient(Client):
             self._last_msg_out = now
         self._ping_t = 0.0  # its answer is not read now, and must not be missed
 
-    def subscribe_to(self, filters: Sequence[str], qos: int) -> int:
+    def subscribe_to(self, filters: Sequence[str], qos: int, *, always_retained: bool = False) -> int:
         """Subscribe; the answers come to `on_subscribe`, in this order.
 
-        Retained messages come at a new subscription only (MQTT 5).
+        Retained messages come at a new subscription only (MQTT 5), unless they are to come always.
 
         Returns:
             The id of the request.
         """
         if not self._five:
             return self.subscribe([(each, qos) for each in filters])[1] or 0
-        retain = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
+        retain = 0 if always_retained else SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
         return (
             self.subscribe(
                 [(f, SubscribeOptions(qos=qos, retainHandling=0 if is_shared(f) else retain)) for f in filters]

@@ -18,12 +18,14 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         client_id: our client id.
         id: a new one for each session that the broker starts: message ids of another session mean other messages.
         filters: the filters that it may have, refused ones included.
+        dropped: the broker's counter of messages that its queues dropped, as it was last told; -1: never.
     """
 
     broker: str = ""
     client_id: str = ""
     id: str = ""
     filters: tuple[str, ...] = ()
+    dropped: int = -1
 
 
 class SessionFile:
@@ -64,8 +66,13 @@ class SessionFile:
         known = self.now.filters if present else ()
         stale = tuple(each for each in known if each not in filters)
         identity = self.now.id if present and self.now.id else uuid.uuid4().hex
-        self._save(msgspec.structs.replace(self._fresh, id=identity, filters=(*filters, *stale)))
+        kept = msgspec.structs.replace(self._fresh, dropped=self.now.dropped)
+        self._save(msgspec.structs.replace(kept, id=identity, filters=(*filters, *stale)))
         return stale
+
+    def dropped(self, total: int) -> None:
+        """Note the broker's counter."""
+        self._save(msgspec.structs.replace(self.now, dropped=total))
 
     def unsubscribed(self, stale: tuple[str, ...]) -> None:
         """Note that the broker has let go of `stale`."""

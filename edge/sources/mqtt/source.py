@@ -27,6 +27,7 @@ from edge.sources.base import Sink, SourceContext, SourceStatus
 from edge.sources.mqtt.bell import Bell
 from edge.sources.mqtt.client import MqttClient, refusal, unreachable
 from edge.sources.mqtt.config import MqttConfig, client_id_of, filters_of, parse_url, validate
+from edge.sources.mqtt.dropped import BrokerDrops
 from edge.sources.mqtt.formats import dialect_of
 from edge.sources.mqtt.frames import Frames
 from edge.sources.mqtt.gaps import ConnectionGaps
@@ -89,6 +90,8 @@ class MqttSource:
         self._intake = Intake(self.name, self._dialect, redelivers=not self._clean)
         shared = any(each.startswith("$share/") for each in filters_of(config))
         self._gaps = ConnectionGaps(self.name, sink, clean=self._clean, shared=shared)
+        self._drops = BrokerDrops(self.name, sink, self._session)
+        self._subscriptions.other_answered = self._drops.answered
         self._resumed = False
         self._bell = Bell()
         self._pending = Pending(self._ring)
@@ -150,6 +153,7 @@ class MqttSource:
             )
         counters = {**self._counters, **self._intake.counters}
         counters |= {"acknowledgements_dropped": self._pending.dropped, "in_flight": self._pending.messages}
+        counters |= {} if self._drops.seen is None else {"broker_dropped": self._drops.seen}
         counters |= getattr(self._dialect, "counters", {})
         return SourceStatus(
             name=self.name,
@@ -182,6 +186,7 @@ class MqttSource:
         """Connect, serve, and again."""
         attempt = 0
         self._gaps.started()
+        self._drops.started()
         while not self._stopping.is_set():
             began = time.monotonic()
             self._reason = ""
@@ -216,7 +221,9 @@ class MqttSource:
             if self._subscriptions.answered and not self._resumed:
                 self._resumed = True
                 self._gaps.resumed(present=self._present)
+                self._drops.subscribe(client)
             room = self._room()
+            self._drops.look(reading=room > 0)
             if self._wait(0.5, reading=room > 0):
                 if not client.unread and self._config.gather > 0:
                     client.confirm()
@@ -281,8 +288,9 @@ class MqttSource:
         self._last_data = arrival
 
     def _receive_many(self, frames: Frames) -> None:
-        self._intake.add_many(frames)
         self._last_data = frames.arrival
+        self._drops.take(frames)
+        self._intake.add_many(frames)
 
     def _receive_large(self, large: Large) -> None:
         self._intake.add_large(large, self._config.max_payload)
@@ -348,6 +356,7 @@ class MqttSource:
         """The connection is gone: each signal that was heard since the last loss gets one point that says so."""
         self._client.drop()  # from here on an acknowledgement would belong to another connection
         self._speaker.lost()
+        self._drops.lost()
         self._greeted = False
         resumed, self._resumed = self._resumed, False
         was, self._connected, self._subscriptions.answered = self._connected, False, False

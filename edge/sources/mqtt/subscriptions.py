@@ -1,5 +1,6 @@
 """Subscribes after each connect, and keeps what the broker answered."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ class Subscriptions:
     Attributes:
         answered: whether the broker has answered on this connection; the source clears it at a loss.
         refused: filter → why the broker refuses it, and what to do.
+        other_answered: gets the answers to requests that are not ours.
 
     Args:
         name: the source's name.
@@ -36,6 +38,8 @@ class Subscriptions:
         self._client_id = client_id
         self._granted = False  # whether all filters were granted in this process
         self._stale: tuple[str, ...] = ()
+        self._request = 0
+        self.other_answered: Callable[[int, Sequence[ReasonCode]], None] = lambda _request, _reasons: None
 
     def attach(self, client: MqttClient) -> None:
         """Take the broker's answers on `client`."""
@@ -55,11 +59,14 @@ class Subscriptions:
         if present and self._granted:
             self.answered = True  # to subscribe again would bring retained messages again, with MQTT 3.1.1
         else:
-            client.subscribe_to(self._filters, qos=1)
+            self._request = client.subscribe_to(self._filters, qos=1)
 
     def _on_subscribe(
-        self, _client: Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _properties: Properties | None
+        self, _client: Client, _userdata: Any, mid: int, reasons: list[ReasonCode], _properties: Properties | None
     ) -> None:
+        if mid != self._request:
+            self.other_answered(mid, reasons)
+            return
         self.answered = True
         self.refused = {
             each: f"{reason} (the broker's access rules must allow client {self._client_id!r} to subscribe to it)"

@@ -66,7 +66,7 @@ class Wire:
         return [int.from_bytes(body[:2], "big") for _, body in packets(sent, PUBACK)]
 
     def published(self, connection: int, *, five: bool) -> list[int]:
-        """Message ids of the broker's messages on a connection, in order."""
+        """Message ids of the broker's messages of QoS 1 on a connection, in order."""
         frames = Frames([], [], [], [])
         for head, body in packets(bytes(self.connections[connection][1]), PUBLISH):
             length = bytearray()
@@ -77,7 +77,7 @@ class Wire:
                 if not rest:
                     break
             split_plain(bytes([head]) + bytes(length) + body, 0, 1, frames, five=five)
-        return [int.from_bytes(number, "big") for number in frames.ids]
+        return [int.from_bytes(number, "big") for number in frames.ids if number]
 
 
 def packets(raw: bytes, kind: int) -> Iterator[tuple[int, bytes]]:
