@@ -103,12 +103,14 @@ class OpcUaServer:
         await self._start(self._port or _free_port(), before=0)
 
     async def restart(self, before: int) -> None:
-        """Stop, and start anew on the same port, with so many namespaces of others before ours."""
+        """Start anew with the values it had, on the same port, with so many namespaces of others before ours."""
         async with self._writing:
             await self.stop()
             self._server = Server(user_manager=_Visitors())
-            self._cells = {}
+            before_it, self._cells = self._cells, {}
             await self._start(int(self.url.rpartition(":")[2]), before)
+            for key, (cell, _) in before_it.items():
+                self._cells[key][0].value = cell.value
 
     def drop_connections(self) -> int:
         """Cut every connection, without a word: how many."""

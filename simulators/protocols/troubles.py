@@ -1,5 +1,6 @@
 """Bad habits of an OPC UA server, when their time has come."""
 
+import asyncio
 from collections.abc import Sequence
 
 import structlog
@@ -25,11 +26,17 @@ class Troubles:
         self._server = server
         self._cut: dict[Habit, int] = {}
         self._restarts = 0
+        self._reached = 0
+        self._acting = asyncio.Lock()
 
     async def come_to(self, since: int) -> None:
-        """Simulated time is `since` ns after the beginning."""
-        for habit in self._habits:
-            await self._act(habit, since)
+        """Simulated time is `since` ns after the beginning; a machine that lags behind others changes nothing."""
+        if not self._habits or since <= self._reached > 0:
+            return
+        self._reached = since
+        async with self._acting:
+            for habit in self._habits:
+                await self._act(habit, self._reached)
 
     async def _act(self, habit: Habit, since: int) -> None:
         server = self._server

@@ -12,6 +12,7 @@ from simulators.runner import Access, Runner
 from simulators.scenarios import load
 from simulators.truth import TruthWriter, read_truth
 
+START = 1_763_900_000_000_000_000
 MILL_AND_PRINTER = """
 title = "a mill that must not wait for a printer"
 sample_period = 0.01
@@ -76,3 +77,69 @@ def test_paced_time_is_not_faster_than_asked(tmp_path: Path) -> None:
                 return loop.time() - begin
 
     assert asyncio.run(go()) >= 1.0
+
+
+TROUBLED = """
+title = "what must not depend on the speed"
+sample_period = 0.05
+cycle_time = 0.4
+duration = 8.0
+[context]
+lot_parts = 5
+[[machine]]
+name = "stamp-1"
+kind = "shaver_stamp"
+[[machine.fault]]
+kind = "punch_wear"
+start_part = 5
+[[machine]]
+name = "form-1"
+kind = "shaver_form"
+upstream = "stamp-1"
+[[machine]]
+name = "agv-1"
+kind = "agv"
+[[machine]]
+name = "fill-1"
+kind = "filling_cell"
+[[machine]]
+name = "milk-1"
+kind = "milking_robot"
+copies = 2
+[[habit]]
+kind = "late"
+[[habit]]
+kind = "bad_storm"
+machine = "m*"
+start_seconds = 2.0
+[[habit]]
+kind = "duplicates"
+machine = "milk-*"
+[[habit]]
+kind = "namespace_order"
+start_fraction = 0.5
+"""
+
+
+def test_the_truth_is_the_same_bit_for_bit_whatever_the_speed(mosquitto: Callable[..., Any], tmp_path: Path) -> None:
+    broker = mosquitto()
+    (tmp_path / "all.toml").write_text(TROUBLED)
+
+    async def go(speed: float, seed: int, *, digest: bool = False) -> tuple[int, int, int, list[Any]]:
+        path = tmp_path / "truth.jsonl"
+        access = Access(url=broker.url, user=broker.user, password=broker.password)
+        with TruthWriter(path, digest=digest) as truth:
+            async with Runner(load(str(tmp_path / "all.toml"), seed=seed), truth, mqtt=access) as runner:
+                assert await runner.produce(speed=speed, start=START) == (True, 0)
+        known = read_truth(path)
+        assert sum(d.count for d in known.digests) == (truth.readings if digest else 0)
+        assert len(known.readings) == (0 if digest else truth.readings)
+        assert [h.kind for h in known.habits] == ["late", "bad_storm", "duplicates", "namespace_order"]
+        return truth.hash, truth.readings, truth.copies, sorted(map(repr, [*known.parts, *known.faults]))
+
+    slow = asyncio.run(go(8.0, 3))
+    assert slow[1] > 3000
+    assert slow[2] > 100
+    assert asyncio.run(go(float("inf"), 3)) == slow
+    assert asyncio.run(go(40.0, 3, digest=True)) == slow
+    assert asyncio.run(go(float("inf"), 4))[0] != slow[0]
