@@ -7,6 +7,8 @@ A machine is a device, a signal is a metric, and a signal's number in the journa
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import msgspec
+
 from fieldlab.model import Batch, SignalInfo, SignalTable
 from fieldlab.model.status import BAD, BAD_NO_COMMUNICATION
 from fieldlab.sparkplug import datatypes as t
@@ -18,6 +20,7 @@ from ingest.stores.mqtt.metrics import STATUS, Known, Scalar, suits, type_of, va
 NAMESPACE = "spBv1.0"
 REBIRTH = "Node Control/Rebirth"
 _MOST = 1_000  # metrics in a message of data
+_LONG = 200  # characters of a text
 _HEAD = 64  # bytes of a payload beside its metrics, and of a packet beside topic and payload
 _TAG = 6  # bytes of a metric's tag and length, at most
 _MS = 1_000_000
@@ -50,15 +53,16 @@ class _Pile:
 
     Args:
         room: bytes that their metrics may take.
+        most: readings that may be in it.
     """
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, most: int) -> None:
         self.parts: list[Part] = []
-        self._room, self._size = room, 0
+        self._room, self._most, self._size = room, most, 0
 
     def has_room(self, part: Part) -> bool:
         """Whether one more fits."""
-        return self._size + len(part.data) <= self._room and len(self.parts) < _MOST
+        return self._size + len(part.data) <= self._room and len(self.parts) < self._most
 
     def add(self, part: Part) -> None:
         """Put one on it."""
@@ -100,15 +104,18 @@ class EdgeNode:
     Attributes:
         known: what is known of each metric.
         max_packet: bytes of a message of data.
+        careful: whether a message of data has one reading, and births have no long texts: the broker hangs up on one.
     """
 
     def __init__(self, group: str, node: str, device: str, signals: SignalTable) -> None:
         self.known: dict[int, Known] = {}
         self.max_packet = 256_000
+        self.careful = False
         self._group, self._node, self._template, self._signals = group, node, device, signals
         self._devices: dict[str, Device] = {}
         self._units: dict[int, str] = {}
         self._stale: dict[int, None] = {}  # their newest reading was only told as history
+        self._before: dict[int, Known | None] = {}  # as it was before what is being told
         self._seq = 0
 
     def topic(self, kind: str, device: str = "") -> str:
@@ -161,7 +168,10 @@ class EdgeNode:
         device.born, device.lost = True, False
         metrics = []
         for signal in device.signals:
-            metrics.append(self.known[signal].birth(self._signals[signal].name, signal))
+            known = self.known[signal]
+            if self.careful and isinstance(known.value, str) and len(known.value) > _LONG:
+                known = msgspec.structs.replace(known, value=None, status=BAD)
+            metrics.append(known.birth(self._signals[signal].name, signal))
             self._stale.pop(signal, None)
         return Out(self.topic("DBIRTH", device.id), e.assemble(now, self._next(), metrics))
 
@@ -217,7 +227,7 @@ class EdgeNode:
             if signal not in self.known:
                 self._learn(device, signal, type_of(value), time, value, status)
         room = self.max_packet - len(self.topic("DDATA", device.id).encode()) - _HEAD
-        pile = _Pile(room)
+        pile = _Pile(room, 1 if self.careful else _MOST)
         for signal, time, value, status in readings:
             self._update(device, signal, (time, value, status), historical=historical)
             part = Part(signal, time, self.known[signal].metric(signal, time, value, status, historical=historical))
@@ -236,6 +246,8 @@ class EdgeNode:
     def _update(self, device: Device, signal: int, reading: tuple[int, Scalar, int], *, historical: bool) -> None:
         """Note a reading: another type wants a birth, and the newest is the current value."""
         known, (time, value, status) = self.known[signal], reading
+        if signal not in self._before:
+            self._before[signal] = msgspec.structs.replace(known)
         known.live = True
         if not suits(known.datatype, value):
             known.datatype, device.born = type_of(value), False
@@ -245,6 +257,25 @@ class EdgeNode:
                 self._stale[signal] = None
             else:
                 self._stale.pop(signal, None)
+
+    def told(self) -> None:
+        """What was made since the last time has been told: births may say it."""
+        self._before.clear()
+
+    def untold(self) -> None:
+        """It has not been told, and comes again."""
+        for signal, known in self._before.items():
+            device = self._device(signal)
+            if known is not None:
+                self.known[signal] = known
+            elif device is not None:
+                del self.known[signal], device.signals[signal]
+        self._before.clear()
+
+    def refused(self, signal: int) -> None:
+        """The newest reading of a metric could not be told: births say that it has no value."""
+        if (known := self.known.get(signal)) is not None:
+            known.value, known.status = None, BAD
 
     def refresh(self, now: int) -> list[Out]:
         """The current values of metrics whose newest reading was told as history, now that there is no more of it."""
@@ -285,6 +316,7 @@ class EdgeNode:
 
     def _learn(self, device: Device, signal: int, datatype: int, time: int, value: Scalar, status: int) -> None:
         unit = self._units.get(signal, "")
+        self._before[signal] = None
         self.known[signal] = Known(datatype, unit, time, value, status, live=True)
         device.signals[signal] = None
         device.born = False

@@ -15,6 +15,7 @@ from ingest.stores.mqtt.connection import Connection, Message
 from ingest.stores.mqtt.edge_node import NAMESPACE, REBIRTH, EdgeNode, Out
 from ingest.stores.mqtt.letters import ENVELOPE
 from ingest.stores.mqtt.node_memory import NodeMemory
+from ingest.stores.mqtt.suspect import Suspects
 
 _HOST_PAUSE = 1.0  # s between two looks whether the host is there
 _HOST_PATIENCE = 0.5  # s that its retained STATE may take to come
@@ -59,6 +60,7 @@ class NodeSession:
         three = config.sparkplug.state == "3.0"
         self._state_topic = f"{NAMESPACE}/STATE/{self._host}" if three else f"STATE/{self._host}"
         self._three = three
+        self._suspects = Suspects()
         self._online = threading.Event()
         self._state_time = 0
         self._bdseq = 0
@@ -93,8 +95,8 @@ class NodeSession:
             self._bear()
         return self.connection
 
-    def send(self, outs: Sequence[Out]) -> dict[int, str]:
-        """Publish; which were refused, with the broker's words.
+    def send(self, outs: Sequence[Out], *, last: bool = True) -> dict[int, str]:
+        """Publish; which were refused, with the broker's words. `last`: as in `Suspects`.
 
         Raises:
             StoreUnavailableError: if the connection is lost: everything comes again, behind new births.
@@ -105,7 +107,9 @@ class NodeSession:
         for out in outs:
             if out.is_birth and len(out.payload) + len(out.topic.encode()) + ENVELOPE > most:
                 self._refuse_birth(out, f"it allows {most} bytes; choose fewer `signals`, or allow more there")
-        refused = self.connection.publish([Message(out.topic, out.payload, self._qos) for out in outs])
+        messages = [Message(out.topic, out.payload, self._qos) for out in outs]
+        marks = [b"".join(part.data for part in out.parts) for out in outs]
+        refused = self._suspects.publish(self.connection, messages, marks, last=last)
         for i, words in refused.items():
             if outs[i].is_birth:
                 self._refuse_birth(outs[i], words)
@@ -158,9 +162,10 @@ class NodeSession:
         assert self.connection is not None
         self._rebirth = False
         self._node.max_packet = self.connection.max_packet
+        self._node.careful = self._suspects.careful
         born_at = time.time_ns()
         outs = self._node.births(self._bdseq, born_at // 1_000_000)
-        self.send(outs)
+        self.send(outs, last=False)
         if not self._born:
             self.born_at = born_at
         self._born = True

@@ -1,8 +1,9 @@
 """The journal as a Sparkplug B edge node: readings that waited go out as history, behind new births."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -93,16 +94,12 @@ class NodeStore:
                     if isinstance(row, SignalInfo):
                         self._node.describe(row)
             self._look()
-            try:
+            found = letters.Letters(self.name)
+            with self._all_or_nothing():
                 self._session.ensure()
-                found = letters.Letters(self.name)
                 for waited, group in groupby(records, self._waited):
                     self._publish(list(group), found, historical=waited)
-            except HostAwayError:
-                raise
-            except StoreError:
-                self._session.drop()
-                raise
+            self._save()
             return found.all()
 
     def resend(self, letter: DeadLetter) -> Sequence[DeadLetter]:
@@ -112,20 +109,14 @@ class NodeStore:
             StoreError: nothing counts as kept.
         """
         with self._lock:
-            try:
+            with self._all_or_nothing():
                 connection = self._session.ensure()
                 if not letter.counts:
                     messages = letters.messages(letter.body)
                     refused = connection.publish(messages)
                     return [letters.again(letter, messages, refused)] if refused else []
-                outs = self._node.again(p.decode(letter.body).metrics, _now())
                 again = letters.Letters(self.name)
-                self._send(outs, again)
-            except HostAwayError:
-                raise
-            except StoreError:
-                self._session.drop()
-                raise
+                self._send(self._node.again(p.decode(letter.body).metrics, _now()), again)
             return again.all()
 
     def close(self) -> None:
@@ -155,9 +146,25 @@ class NodeStore:
             for i, words in sorted(connection.publish(messages).items()):
                 key = SignalKey(rows[i].place, messages[i].topic.rpartition("/")[2])
                 found.add(key, words, messages[i], rows[i].time, rows[i].time, {})
+
+    def _save(self) -> None:
+        """Keep the metrics on disk when there are new ones, and now and then."""
         if len(self._node.known) != self._metrics_saved or time.monotonic() - self._saved > _SAVE_EVERY:
             self._metrics_saved, self._saved = len(self._node.known), time.monotonic()
             self._memory.save(self._node.known)
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """What is told inside is told, or comes again on another connection."""
+        try:
+            yield
+        except HostAwayError:
+            raise
+        except StoreError:
+            self._node.untold()
+            self._session.drop()
+            raise
+        self._node.told()
 
     def _send(self, outs: Sequence[Out], found: letters.Letters) -> None:
         """Publish what can be; what cannot, or is refused, becomes a letter."""
@@ -168,6 +175,7 @@ class NodeStore:
                 _log.warning("edge_node_message_refused", topic=out.topic, reason=out.words)
             for part in out.parts:
                 found.add_part(self._signals[part.signal], out.words, part.data, part.time, part.signal)
+                self._node.refused(part.signal)
 
     def _look(self) -> None:
         """Have a thread look after the session from the first write on."""

@@ -14,29 +14,42 @@ _TIMES = 3  # that a connection must end over one message that is alone in fligh
 
 
 class Suspects:
-    """Publishes, one message at a time after a connection has ended in the middle. Used by one thread at a time."""
+    """Publishes, one message at a time after a connection has ended in the middle. Used by one thread at a time.
+
+    Attributes:
+        careful: whether it is one at a time now.
+    """
 
     def __init__(self) -> None:
-        self._careful = False
+        self.careful = False
         self._last = b""
         self._times = 0
         self._guilty: dict[bytes, str] = {}
 
-    def publish(self, connection: Connection, messages: Sequence[Message]) -> dict[int, str]:
+    def publish(
+        self, connection: Connection, messages: Sequence[Message], marks: Sequence[bytes] = (), *, last: bool = True
+    ) -> dict[int, str]:
         """As `Connection.publish`; a message over which the connection ended again and again is refused, too.
+
+        Args:
+            connection: where.
+            messages: what.
+            marks: what tells each message from others when it comes again; absent: topic and payload.
+            last: whether nothing more belongs to what came again.
 
         Raises:
             StoreUnavailableError: as there.
         """
-        if not self._careful:
+        if not self.careful:
             try:
                 return connection.publish(messages)
             except StoreUnavailableError:
-                self._careful = bool(connection.ended)
+                self.careful = bool(connection.ended)
                 raise
         refused: dict[int, str] = {}
         for i, message in enumerate(messages):
-            mark = hashlib.blake2b(message.topic.encode() + b"\t" + message.payload, digest_size=16).digest()
+            whole = marks[i] if marks else message.payload
+            mark = hashlib.blake2b(message.topic.encode() + b"\t" + whole, digest_size=16).digest()
             if mark in self._guilty:
                 refused[i] = self._guilty[mark]
                 continue
@@ -47,8 +60,9 @@ class Suspects:
                 raise
             if answer:
                 refused[i] = answer[0]
-        self._careful = False
-        self._guilty.clear()
+        if last:
+            self.careful = False
+            self._guilty.clear()
         return refused
 
     def _note(self, mark: bytes, words: str) -> None:

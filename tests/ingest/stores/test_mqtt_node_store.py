@@ -21,7 +21,7 @@ from fieldlab.sparkplug import payload as p
 from fieldlab.sparkplug.encode import encode
 from fieldlab.sparkplug.payload import Metric, Payload, Value, decode
 from ingest.stores import load_kind
-from ingest.stores.base import StoreContext, StoreMisconfiguredError, StoreUnavailableError
+from ingest.stores.base import DeadLetter, StoreContext, StoreMisconfiguredError, StoreUnavailableError
 from ingest.stores.mqtt.config import MqttConfig, SparkplugConfig
 from ingest.stores.mqtt.node_store import NodeStore
 
@@ -252,3 +252,30 @@ def test_a_birth_that_the_broker_cannot_take_says_so(
     rows = [(i, "x" * 400, 0) for i in range(3)]
     with pytest.raises(StoreMisconfiguredError, match="it allows 1000 bytes; choose fewer `signals`"):
         made.write([record(*rows)])
+
+
+def test_a_reading_over_which_the_broker_hangs_up_is_found(
+    mosquitto: Callable[..., Any], host: Callable[[Any], Host], node: Callable[..., NodeStore], wait_until: Any
+) -> None:
+    broker = mosquitto(config=["message_size_limit 2000"])
+    heard, made = host(broker), node(broker)
+    assert made.write([record((0, 1.0, 0))]) == []
+    records = [record((1, "x" * 3000, 0)), record((0, 2.0, 0))]
+    found: list[DeadLetter] = []
+
+    def done() -> bool:
+        try:
+            found.extend(made.write(records))
+        except StoreUnavailableError:
+            return False
+        return True
+
+    wait_until(done)
+    (letter,) = found
+    assert (letter.signal, letter.readings, letter.counts) == ("program", 1, {1: 1})
+    assert "ended the connection over it 3 times" in letter.reason
+    assert made.write([record((0, 3.0, 0))]) == []
+    heard.say("spBv1.0/plant/NCMD/line-3", rebirth())
+    births = len(heard.metrics("NBIRTH"))
+    wait_until(lambda: len(heard.metrics("NBIRTH")) > births, 20, "its births do not have it")
+    assert [m.value.raw for m in heard.metrics("DDATA")][-2:] == [2.0, 3.0]
