@@ -56,6 +56,8 @@ class Probe:
         self.heard: set[str] = set()
         self.skipped: Counter[str] = Counter()
         self.dropped: str = ""
+        # A Bambu printer may end the session of those who subscribe to more than its reports.
+        self.beside = () if config.format == "bambu" else (_DROPPED,)
         self.error = ""
         self.answered = False
         self._table = SignalTable()
@@ -118,7 +120,7 @@ class Probe:
         if reason.is_failure:
             self.error = refusal(reason, self.config, self._id)
         else:
-            self.client.subscribe_to((*self.asked, _DROPPED), qos=0)
+            self.client.subscribe_to((*self.asked, *self.beside), qos=0)
 
     def _on_subscribe(
         self, _client: Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _properties: Properties | None

@@ -285,7 +285,7 @@ class MqttClient(Client):
         """Let paho handle a packet."""
         if head == _CONNACK and body[1:] == b"\x01" and not self._five:  # paho would speak MQTT 3.1 from here on
             heard: Any = self.on_connect
-            reason = ReasonCode(PacketTypes.CONNACK, "Unsupported protocol version")  # type: ignore[no-untyped-call]  # paho's
+            reason = ReasonCode(PacketTypes.CONNACK, "Unsupported protocol version")
             heard(self, None, ConnectFlags(session_present=False), reason, None)
             return MQTTErrorCode.MQTT_ERR_CONN_REFUSED
         packet = self._in_packet

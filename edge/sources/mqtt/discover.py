@@ -30,6 +30,7 @@ class _Listener(Probe):
 
     def __init__(self, config: MqttConfig, context: SourceContext) -> None:
         super().__init__(config, context)
+        self.beside = ()  # what was asked for, and nothing else
         self.tally = Tally()
 
     def _receive(

@@ -252,3 +252,23 @@ def test_check_hears_births_and_disturbs_nobody(
     assert n.asked == 0
     assert n.states == []
     assert not (context.data / f"{context.name}.sparkplug").exists()
+
+
+def test_state_in_the_form_of_2_2(mosquitto: Any, run: Any, sink: Any, live: Any, wait_until: Any) -> None:
+    broker = mosquitto()
+    n = live(broker)
+    said: list[bytes] = []  # without repetitions: what is retained may come beside what is published
+
+    def hear(_client: Any, _userdata: Any, message: Any) -> None:
+        if said[-1:] != [message.payload]:
+            said.append(message.payload)
+
+    n.client.on_message = hear
+    n.client.subscribe("STATE/line-3", 1)
+    running = host(run, broker, sink, state="2.2")
+    wait_until(lambda: said[-1:] == [b"ONLINE"])
+    before = len(said)
+    running.cut()
+    wait_until(lambda: said[before:] == [b"OFFLINE", b"ONLINE"], what="the will, and that we are there again")
+    running.stop()
+    wait_until(lambda: said[-1] == b"OFFLINE")
