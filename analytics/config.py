@@ -15,6 +15,8 @@ from analytics.health.config import HealthConfig
 from analytics.health.config import errors as health_errors
 from analytics.limits import longest_arl0
 from analytics.ruleset import RuleSet
+from analytics.trend_config import TrendConfig
+from analytics.trend_config import errors as trend_errors
 from fieldlab.model import PartEventKind, SignalInfo
 
 VECTOR_KINDS = ("t2", "mewma", "pca", "cva")  # one chart on all its signals of a machine together
@@ -209,6 +211,7 @@ class AnalyticsConfig(msgspec.Struct, frozen=True, kw_only=True):
             `false_alarm_rate` of their own; each channel has an equal share. None: each chart's own default.
         shift: how long a shift is.
         health: which sensors are checked, and how.
+        trends: see `TrendConfig`; beside them, every signal with a chart and a specification limit is watched.
     """
 
     charts: tuple[ChartConfig, ...] = ()
@@ -219,6 +222,7 @@ class AnalyticsConfig(msgspec.Struct, frozen=True, kw_only=True):
     false_alarms: float | None = None
     shift: str = "8h"
     health: HealthConfig = HealthConfig()
+    trends: tuple[TrendConfig, ...] = ()
 
     def part_of(self, machine: str) -> PartConfig | None:
         """How the parts of a machine are told apart, if they are."""
@@ -270,6 +274,7 @@ def validate(config: AnalyticsConfig) -> list[tuple[str, str]]:
     except ValueError as e:
         wrong.append(("shift", str(e)))
     wrong += health_errors(config.health, span_ns)
+    wrong += trend_errors(config.trends, span_ns)
     return wrong
 
 

@@ -36,6 +36,8 @@ from analytics.runner import ChartRunner, Outlet
 from analytics.seen import Watch
 from analytics.slices import segment
 from analytics.state import encode, grow
+from analytics.trend_config import WINDOW, watched
+from analytics.trend_runner import TrendRunner
 from analytics.vectors import VectorRunner
 from analytics.versions import Asked, AskedLog, Wish
 from analytics.windows import Windows
@@ -62,7 +64,7 @@ AHEAD_NS = (
     2 * 86_400 * 10**9
 )  # a reading so far ahead of its commit has a wild clock and would stop its machine's clock
 SHORTEST_ARL0 = 2.5
-_SNAPSHOT = 10
+_SNAPSHOT = 11
 
 Runner = ChartRunner | VectorRunner
 
@@ -80,7 +82,7 @@ class SnapshotError(Exception):
 
 
 class _WindowTaker(msgspec.Struct):
-    runner: Runner
+    runner: Runner | TrendRunner
     slots: list[int] = []
     channels: list[int] = []
     companion: int | None = None  # slot of the signal that says a sample's size or the recipe
@@ -113,8 +115,8 @@ class Engine:
         self._asked = AskedLog()
         self._coincidences = Coincidences()
         self._outlet = Outlet(
-            self._emit, self._book, self._part_at, self._info, self._makes_parts, watch, self._share, self._ran,
-            self._part_start,
+            self._emit, self._book, self._part_at, self._info, self._makes_parts, watch, self._share, recipes=self._ran,
+            part_start=self._part_start,
         )  # fmt: skip
         self._outlet.why = self._coincidences.around
         self._health = HealthMonitor(self.config.health, self._outlet)
@@ -127,6 +129,8 @@ class Engine:
         self._infos: dict[SignalKey, SignalInfo] = {}  # of the configuration
         self._told: dict[SignalKey, SignalInfo] = {}  # of the journal; only what differs
         self._runners: list[Runner] = []
+        self._trends: list[TrendRunner] = []
+        self._resets: dict[int, str] = {}  # index of a signal that starts trends afresh → what it said last
         self._reading: list[NDArray[np.intp]] = []  # per runner: signal index → channel, -1 for none
         self._windows: dict[tuple[int, int], Windows] = {}
         self._takers: dict[tuple[int, int], dict[str, _WindowTaker]] = {}
@@ -179,6 +183,13 @@ class Engine:
             for key, channel in runner.plotted()
             for frozen in runner.versions.of(key)
         ]
+
+    def collected(self, chart: str, key: SignalKey, recipe: str | None = None) -> list[list[float]]:
+        """The items of a baseline that is still being learned, oldest first; of what runs now, or of a recipe."""
+        for runner in self._runners:
+            if isinstance(runner, ChartRunner) and runner.name == chart and key in runner.channel:
+                return runner.collected(key, recipe)
+        return []
 
     def asked(self) -> list[Asked]:
         """The newest wishes to freeze limits, and what became of them."""
@@ -234,6 +245,8 @@ class Engine:
             "book": self._book.save(),
             "health": self._health.save(),
             "runners": {r.name: r.save() for r in self._runners},
+            "trends": {t.name: t.save() for t in self._trends},
+            "resets": list(self._resets.items()),
             "windows": [(m, width, w.save()) for (m, width), w in self._windows.items()],
             "trackers": [(m, t.save()) for m, t in self._flow.trackers.items()],
             "parts": self._flow.book.save(),
@@ -269,6 +282,10 @@ class Engine:
         self._runners = [_make_runner(c, self._outlet) for c in self.config.charts]
         for runner in self._runners:
             runner.load(saved["runners"][runner.name])
+        self._trends = _make_trends(self.config, self._outlet)
+        for trend in self._trends:
+            trend.load(saved["trends"][trend.name])
+        self._resets = {int(i): str(text) for i, text in saved["resets"]}
         self._sorter = Sorter(round(self.config.lateness * 1e9))
         self._sorter.load(saved["sorter"])
         self._book.load(saved["book"])
@@ -329,6 +346,8 @@ class Engine:
                 self._ignored += 1
             else:
                 self._emit(SignalKey(row.place, row.signal), control.time, row)
+                for trend in self._trends:
+                    trend.confirm(row, control)
         elif control.action == "freeze":
             self._freeze(control)
         else:
@@ -360,6 +379,15 @@ class Engine:
         self._infos = {info.key: info for info in config.signals}
         self._sorter.set_lateness(round(config.lateness * 1e9))
         self._health.configure(config.health, time)
+        trends = {t.name: t for t in self._trends}
+        self._trends = [
+            trends[t.name] if t.name in trends and t.trend == trends[t.name].trend else t
+            for t in _make_trends(config, self._outlet)
+        ]
+        for trend in trends.values():
+            if trend not in self._trends:
+                for key in trend.keys:
+                    trend.close(key, time, "the trend was changed or removed")
         before = {r.name: r for r in self._runners}
         self._runners = [kept.get(c.label) or _make_runner(c, self._outlet) for c in config.charts]
         for runner in self._runners:
@@ -414,6 +442,7 @@ class Engine:
             self._flow.wire(m, parts, index, key, info)
         self._wire_companion(index, key, m, parts)
         charted = self._wire_charts(index, key, m, parts, time)
+        self._wire_trends(index, key, m, parts)
         checked = charted or (parts is not None and (info.lsl, info.usl) != (None, None))
         if self._health.wire(index, key, m, number=info.kind == "gauge", checked=checked):
             self._watched[index] = True
@@ -446,6 +475,40 @@ class Engine:
                 taker.channels.append(channel)
             self._flow.charts.setdefault(m, []).append((runner, channel))
         return charted
+
+    def _wire_trends(self, index: int, key: SignalKey, m: int, parts: PartConfig | None) -> None:
+        if any(fnmatchcase(key.short, p) for t in self._trends for p in t.trend.reset):
+            self._watched[index] = True
+            self._resets.setdefault(index, "")
+            return
+        if self._info(key).kind != "gauge":
+            return
+        for trend in self._trends:
+            feeder = _feeder(trend.config, parts)
+            if feeder is None or feeder == "reading" or not trend.wants(key):
+                continue
+            feeder = feeder if trend.trend.per or feeder == "part" else WINDOW
+            self._watched[index] = True
+            channel = trend.add(key, feeder)
+            if feeder == "part":
+                self._flow.take(m, trend, channel, index, key)
+            else:
+                at = (m, span_ns(feeder))
+                windows = self._windows.setdefault(at, Windows(at[1]))
+                taker = self._takers.setdefault(at, {}).setdefault(trend.name, _WindowTaker(trend))
+                taker.slots.append(windows.slot(index))
+                taker.channels.append(channel)
+
+    def _start_afresh(self, batch: Batch) -> None:
+        """Tell the trends which tools and the like were changed."""
+        for row in np.flatnonzero(np.isin(batch.signal, list(self._resets)) & is_good(batch.status)).tolist():
+            index = int(batch.signal[row])
+            key, before = self._table[index], self._resets[index]
+            text = text_at(batch, row, self._info(key))
+            if text and text != before:
+                self._resets[index] = text
+                for trend in self._trends if before else ():
+                    trend.reset(key.place.path, int(batch.time[row]), f"{key.name} is {text} now")
 
     def _wire_companion(self, index: int, key: SignalKey, m: int, parts: PartConfig | None) -> None:
         """Wire a signal that says the size of samples, or the recipe, of charts on its machine."""
@@ -495,6 +558,8 @@ class Engine:
         if judged is not batch:
             batch = judged
             mine = {m: segment(batch, a, b) for m, a, b in pieces if m in mine}
+        if self._resets:
+            self._start_afresh(batch)
         usable = is_good(batch.status) & np.isfinite(batch.value)
         self._feed_readings(batch, machine, usable)
         for (m, _), windows in self._windows.items():
@@ -614,6 +679,11 @@ class Engine:
 def _judged_by(info: SignalInfo) -> SignalInfo:
     """A description without what no judgement depends on."""
     return msgspec.structs.replace(info, guarantee="end-to-end", target=None)
+
+
+def _make_trends(config: AnalyticsConfig, outlet: Outlet) -> list[TrendRunner]:
+    trends = watched(config.trends, config.charts)
+    return [TrendRunner(trend, tuple(trends[:i]), outlet) for i, trend in enumerate(trends)]
 
 
 def _make_runner(config: ChartConfig, outlet: Outlet) -> Runner:

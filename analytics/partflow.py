@@ -14,6 +14,7 @@ from analytics.partbook import MOST_REASONS, Fact, Life, PartBook
 from analytics.parts import Part, PartTracker, slots_of, text_at
 from analytics.runner import ChartRunner
 from analytics.slices import segment
+from analytics.trend_runner import TrendRunner
 from analytics.vectors import VectorRunner
 from analytics.verdicts import Characteristic, Opinion, against_limits, judge
 from fieldlab.model import Batch, Finding, PartEvent, PartEventKind, SignalInfo, SignalKey, Verdict
@@ -35,7 +36,7 @@ _IN_UNIT = ("mean", "last", "min", "max")  # features that a specification limit
 class PartTaker(msgspec.Struct):
     """A chart that takes one value a part of one signal."""
 
-    runner: ChartRunner
+    runner: ChartRunner | TrendRunner
     channel: int
     signal: int
     key: SignalKey
@@ -113,8 +114,8 @@ class PartFlow:
             tracker.slot(index)
         self._keys.setdefault(m, {})[index] = key
 
-    def take(self, m: int, runner: ChartRunner, channel: int, index: int, key: SignalKey) -> None:
-        """Give a chart one value a part of a signal."""
+    def take(self, m: int, runner: ChartRunner | TrendRunner, channel: int, index: int, key: SignalKey) -> None:
+        """Give a chart or a trend one value a part of a signal."""
         tracker = self.trackers[m]
         tracker.slot(index)
         slot = tracker.slot(index, runner.config.phase)
@@ -384,7 +385,7 @@ class PartFlow:
         at, when = np.array([taker.channel]), np.array([end], np.int64)
         broke = int(runner.feed(at, when, np.array([value]), part, extra)[0])
         limits = runner.in_force(taker.channel)
-        if not broke or limits is None:
+        if not broke or limits is None or isinstance(runner, TrendRunner):
             return ""
         names = [r for i, r in enumerate(runner.bank.rule_names) if broke >> i & 1]
         unit = f" {self._info(taker.key).unit}".rstrip()

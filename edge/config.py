@@ -9,6 +9,7 @@ import msgspec
 from analytics.config import AnalyticsConfig, ChartConfig, PartConfig, validate
 from analytics.curves.config import CurveConfig
 from analytics.health.config import HealthConfig, HealthKeys, SensorRule
+from analytics.trend_config import TrendConfig
 from edge.actions.config import BoundAction
 from edge.actions.wiring import bind_actions
 from edge.loops import refuse_loops
@@ -135,6 +136,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     curves: tuple[CurveConfig, ...] = ()
     actions: tuple[BoundAction, ...] = ()
     health: HealthKeys = HealthKeys()
+    trends: tuple[TrendConfig, ...] = ()
 
     def source_context(self, index: int) -> SourceContext:
         """What the source at `index` is told."""
@@ -166,6 +168,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
             lateness=float(self.agent.lateness),
             false_alarms=self.agent.false_alarms,
             shift=f"{float(self.agent.shift):f}s",
+            trends=self.trends,
             health=HealthConfig(**msgspec.structs.asdict(self.health), rules=tuple(r.sensor for r in self.rules)),
         )
 
@@ -184,6 +187,7 @@ class _Top(msgspec.Struct, frozen=True, kw_only=True):
     curve: tuple[dict[str, Any], ...] = ()
     action: tuple[dict[str, Any], ...] = ()
     health: dict[str, Any] = {}
+    trend: tuple[dict[str, Any], ...] = ()
 
 
 def load(path: Path, *, agent: str = "") -> AgentConfig:
@@ -224,6 +228,7 @@ def load(path: Path, *, agent: str = "") -> AgentConfig:
         parts=tuple(document.bind(PartConfig, t, f"part[{i}]") for i, t in enumerate(top.part)),
         curves=tuple(document.bind(CurveConfig, t, f"curve[{i}]") for i, t in enumerate(top.curve)),
         health=document.bind(HealthKeys, top.health, "health"),
+        trends=tuple(document.bind(TrendConfig, t, f"trend[{i}]") for i, t in enumerate(top.trend)),
         actions=bind_actions(document, top.action, [(s.kind, s.config) for s in sources]),
     )
     for key, message in validate(config.analytics()):
@@ -270,7 +275,7 @@ def _struct(document: Document, section: str, kind: str, key: str) -> type[msgsp
 
 def _refuse_worker_with_judgement(document: Document, config: AgentConfig) -> None:
     """A shared subscription spreads one machine's readings: such an agent only stores."""
-    checks = config.health.signals or any(rule.sensor.said for rule in config.rules)
+    checks = config.health.signals or config.trends or any(rule.sensor.said for rule in config.rules)
     if not config.charts and not config.parts and not checks:
         return
     for source in config.sources:
