@@ -166,10 +166,10 @@ def _missing(
             missing[name] = "it needs both LSL and USL"
         elif name == "Cpm" and spec.target is None:
             missing[name] = "no target is given"
-        elif method == "none":
-            missing[name] = words
         elif name.startswith("C") and not stable.stable:
             missing[name] = f"the process is not stable: {stable.words}"
+        elif method == "none":
+            missing[name] = words
         elif name not in found:
             missing[name] = "its formula needs normal values"
     return missing

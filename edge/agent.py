@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from starlette.routing import BaseRoute
 
-from edge import accounts, acknowledge, capabilityreport, http, partreport, queries, remedy
+from edge import accounts, acknowledge, capabilityreport, http, limits, partreport, queries, remedy
 from edge.acting import RunningActions
 from edge.backpressure import Backpressure
 from edge.catalog import Catalog
@@ -254,6 +254,7 @@ class Agent:
         stores = lambda: [store.store for store in self._stores]  # noqa: E731  as they are at the time
         routes += accounts.routes(self._journal, self._gaps, stores, self._config.agent.name, self._current_reader)
         routes.append(acknowledge.route(self._journal))
+        routes += limits.routes(self._journal, self._judge, self._current_reader, lambda: self._config)
         if self._current_reader() is None:
             return routes
         routes += queries.routes(self._reader)

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -15,6 +17,8 @@ from ingest.forwarder import ConsumerStatus
 from ingest.journal import Journal
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 NAME = "analytics"
 _SNAPSHOT_EVERY = 500  # records between two snapshots of the engine's state
@@ -63,6 +67,19 @@ class Judge:
             detail = msgspec.to_builtins(self._config)
             control = Control(time=time.time_ns(), action="configure", by="agent", detail=detail)
             await asyncio.wrap_future(self._journal.write([control]))
+
+    @property
+    def engine(self) -> Engine:
+        """What judges. While `run` goes on, only its own thread may touch it: see `look`."""
+        return self._engine
+
+    async def look(self, ask: Callable[[Engine], T]) -> T:
+        """Ask the engine something, between two judgements.
+
+        Raises:
+            RuntimeError: if judging has ended.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, ask, self._engine)
 
     def wake(self) -> None:
         """Say that the journal has more; to be called in the event loop."""

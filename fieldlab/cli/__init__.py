@@ -20,6 +20,7 @@ _COMMANDS = (
     "score",
     "replay",
     "deadletter",
+    "limits",
     "discover",
     "certs",
     "boards",
