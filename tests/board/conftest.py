@@ -6,7 +6,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from board.app import routes
 from fieldlab.model import Record, RecordKind, SignalTable
@@ -83,8 +84,11 @@ class Shop:
 class Served:
     """The board on a loopback port; can be stopped, and started again on the same port."""
 
-    def __init__(self, reader: Reader, status: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, reader: Reader, status: Callable[[], Mapping[str, Any]], beside: Sequence[BaseRoute] = ()
+    ) -> None:
         self._parts = (reader, status)
+        self._beside = list(beside)  # what else the agent answers
         self.port = 0
         self.start()
 
@@ -99,7 +103,7 @@ class Served:
         listener.listen(64)
         self.port = listener.getsockname()[1]
         self._closing = threading.Event()
-        app = Starlette(routes=routes(*self._parts, closing=self._closing.is_set))
+        app = Starlette(routes=[*self._beside, *routes(*self._parts, closing=self._closing.is_set)])
         config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve(sockets=[listener])))
@@ -123,8 +127,10 @@ def _shop(folder: Path) -> Iterator[Shop]:
 
 
 @contextmanager
-def _board(reader: Reader, status: Callable[[], Mapping[str, Any]]) -> Iterator[Served]:
-    served = Served(reader, status)
+def _board(
+    reader: Reader, status: Callable[[], Mapping[str, Any]], beside: Sequence[BaseRoute] = ()
+) -> Iterator[Served]:
+    served = Served(reader, status, beside)
     try:
         yield served
     finally:
@@ -153,7 +159,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 def serve() -> Iterator[Callable[..., Served]]:
     """Serve the board from a reader: `serve(shop.reader, lambda: shop.status)`."""
     with ExitStack() as stack:
-        yield lambda reader, status: stack.enter_context(_board(reader, status))
+        yield lambda reader, status, beside=(): stack.enter_context(_board(reader, status, beside))
 
 
 @pytest.fixture(scope="module")  # Playwright keeps an event loop running: no test of asyncio may come after it
@@ -177,8 +183,12 @@ def open_page(browser: Browser) -> Any:
     """`with open_page(url) as page`; what its console complains about is in `page.complaints`, and fails at the end."""
 
     @contextmanager
-    def open_one(url: str, *, width: int = 1600, height: int = 1000, scheme: Any = "light") -> Iterator[Page]:
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    def open_one(
+        url: str, *, width: int = 1600, height: int = 1000, scheme: Any = "light", locale: str = "en-GB"
+    ) -> Iterator[Page]:
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, locale=locale, reduced_motion="reduce"
+        )
         context.set_default_timeout(30_000)
         page = context.new_page()
         complaints: list[str] = []
