@@ -15,6 +15,7 @@ from ingest.journal import Journal, JournalClosedError
 PATH = "/api/acknowledge"
 MOST_BYTES = 4_096  # of a request
 MOST_WORDS = 500  # characters of a comment
+MOST_DONE = 80
 Cause = Literal[
     "tool", "material", "setting", "machine", "sensor", "measurement", "maintenance", "unknown", "false alarm"
 ]
@@ -28,6 +29,7 @@ class Word(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         by: who says it.
         cause: a cause code.
         comment: in own words.
+        done: what was done of a proposal, such as `offset by -0.02`: the finding then tells what it did.
         action: `acknowledge`: seen, and the cause known; `shelve`: do not show for now.
     """
 
@@ -35,6 +37,7 @@ class Word(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by: str
     cause: Cause
     comment: str = ""
+    done: str = ""
     action: Literal["acknowledge", "shelve"] = "acknowledge"
 
 
@@ -71,18 +74,22 @@ def control_of(body: bytes, now: int) -> Control:
     except msgspec.MsgspecError as e:
         msg = f"not a word on a finding: {e}"
         raise ValueError(msg) from None
-    by, comment = _line(word.by), _line(word.comment)
+    by, comment, done = _line(word.by), _line(word.comment), _line(word.done)
     if not 1 <= len(by) <= 80:
         msg = "say who you are, in at most 80 characters"
         raise ValueError(msg)
     if len(comment) > MOST_WORDS:
         msg = f"a comment has at most {MOST_WORDS} characters"
         raise ValueError(msg)
+    if len(done) > MOST_DONE:
+        msg = f"what was done has at most {MOST_DONE} characters"
+        raise ValueError(msg)
     if len(word.id) != 16 or set(word.id) - set("0123456789abcdef"):
         msg = "a finding's id has 16 hexadecimal digits"
         raise ValueError(msg)
     cause = f"{word.cause}: {comment}" if comment else word.cause
-    return Control(time=now, action=word.action, by=by, detail={"id": word.id, "cause": cause})
+    detail = {"id": word.id, "cause": cause} | ({"done": done} if done else {})
+    return Control(time=now, action=word.action, by=by, detail=detail)
 
 
 def _line(text: str) -> str:

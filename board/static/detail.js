@@ -86,26 +86,27 @@ export function finding(id) {
       h("h3", {}, t("Evidence")), plot,
       table(t("Its life"), [t("Time"), t("State"), t("Words")], data.revisions.map((f) => h("tr", { "data-state": f.state },
         h("td", {}, stamp(f.time)), h("td", {}, t(f.state)), h("td", { class: "what" }, f.detail)))),
-      last.state === "cleared" ? null : acknowledge(id),
+      last.state === "cleared" ? null : acknowledge(id, last.chart === "_trend"),
     ].filter(Boolean);
   });
 }
 
-/** A form that puts a person's word on a finding into the journal. */
-function acknowledge(id) {
+/** A form that puts a person's word on a finding into the journal; `proposed`: it proposes something that may be done. */
+function acknowledge(id, proposed) {
   const by = h("input", { id: "ack-by", name: "by", required: true, maxlength: 80, autocomplete: "name" });
   try { by.value = localStorage.getItem("by") ?? ""; } catch { /* no memory: type it again */ }
   const cause = h("select", { id: "ack-cause", name: "cause" }, CAUSES.map(([code, words]) => h("option", { value: code }, t(words))));
   const comment = h("input", { id: "ack-comment", name: "comment", maxlength: 500, autocomplete: "off" });
+  const done = h("input", { id: "ack-done", name: "done", maxlength: 80, autocomplete: "off" });
   const said = h("p", { class: "quiet", role: "status" });
   const field = (node, words) => h("div", {}, h("label", { for: node.id }, t(words)), node);
   const form = h("form", { class: "card acknowledge", id: "acknowledge" }, h("h3", {}, t("Acknowledge")),
-    field(by, "Your name"), field(cause, "Cause"), field(comment, "Comment"),
+    field(by, "Your name"), field(cause, "Cause"), field(comment, "Comment"), proposed ? field(done, "What was done") : null,
     h("p", {}, h("button", { type: "submit", value: "acknowledge" }, t("Acknowledge")), " ", h("button", { type: "submit", value: "shelve" }, t("Shelve"))), said);
   form.addEventListener("submit", async (submitted) => {
     submitted.preventDefault();
     try { localStorage.setItem("by", by.value); } catch { /* as above */ }
-    const word = { id, by: by.value, cause: cause.value, comment: comment.value, action: submitted.submitter?.value ?? "acknowledge" };
+    const word = { id, by: by.value, cause: cause.value, comment: comment.value, done: done.value, action: submitted.submitter?.value ?? "acknowledge" };
     try {
       const answer = await fetch("/api/acknowledge", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(word) });
       put(said, answer.ok ? t("Kept. The list shows it in a moment.") : `▲ ${(await answer.text()).trim()}`);

@@ -18,6 +18,7 @@ export default {
   "Cause": "Oorzaak",
   "Check the sensor and its cable; this says nothing about the process.": "Controleer de sensor en zijn kabel; dit zegt niets over het proces.",
   "Comment": "Toelichting",
+  "What was done": "Wat is gedaan",
   "Committed": "Vastgelegd",
   "Condition": "Conditie",
   "Conditions that want attention, worst first. Severity: 1 to 1000.": "Condities die aandacht vragen, ergste eerst. Ernst: 1 tot 1000.",
