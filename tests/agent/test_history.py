@@ -91,6 +91,7 @@ def test_a_kill_loses_nothing_that_the_server_keeps(
 def test_a_kill_in_the_middle_of_reading_again_changes_nothing(
     opcua_server: Callable[..., Any],
     agent: Callable[..., Any],
+    fieldlab: Callable[..., Any],
     wait_until: Callable[..., Any],
 ) -> None:
     server = opcua_server(dict.fromkeys(NAMES, KEEPING))
@@ -108,6 +109,17 @@ def test_a_kill_in_the_middle_of_reading_again_changes_nothing(
     process.start()
     wait_until(lambda: len(gaps(process)) >= 5 and {g["state"] for g in gaps(process)} == {"closed"}, 60)
     wait_until(lambda: everything(process, server), 30.0, "each reading once")
+    ledger = process.ledger()
+    print(f"produced {len(server.produced())}, {ledger}")
+    assert (
+        ledger["committed"]
+        == ledger["stored"]
+        == sum(len(process.query(f"telemetry?signal=drachten/shavers/3/cnc-07/{name}")["time"]) for name in NAMES)
+    ), "what was read again twice is a duplicate"
+    assert ledger["duplicate"] > 0
+    assert ledger["received"] == ledger["committed"] + ledger["duplicate"] + ledger["rejected"]
+    report = fieldlab("report", "ledger", "--config", process.config, "--format", "json")
+    assert report.code == 0, report.out
     assert process.stop() == 0
 
 

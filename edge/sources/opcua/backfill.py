@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 import msgspec
-import numpy as np
 import structlog
 from asyncua import ua
 from asyncua.client.ua_session import UaSession
@@ -19,6 +18,7 @@ from asyncua.ua import uaerrors
 
 from edge.sources.base import Over, Sink
 from edge.sources.opcua import absurd, browse
+from edge.sources.opcua.blocks import packed
 from edge.sources.opcua.browse_paths import resolve_all
 from edge.sources.opcua.columns import Columns
 from edge.sources.opcua.config import OpcuaConfig
@@ -217,11 +217,9 @@ class Backfill:
 
     async def _hand_over(self, found: Sequence[tuple[Refill, Batch]]) -> None:
         """Put what is new into the journal, and wait until it is on disk."""
-        whole = concat([new for _, new in found])
-        for start in range(0, len(whole), _ROWS):
-            part = whole.take(np.arange(start, min(start + _ROWS, len(whole))))
-            await asyncio.shield(asyncio.wrap_future(self._sink.backfill(part)))
-            self._counters.recovered += len(part)
+        for batch, delivery in packed(self._source, [(refill.gap.id, new) for refill, new in found], _ROWS):
+            await asyncio.shield(asyncio.wrap_future(self._sink.backfill(batch, delivery=delivery)))
+            self._counters.recovered += len(batch)
         for refill, new in found:
             refill.commit(new)
 
