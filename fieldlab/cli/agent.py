@@ -24,6 +24,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; exit status 0 then."""
     log_to_stderr()
     os.umask(0o077)  # what it writes is its owner's alone
+    from edge.process import share_memory_between_threads
+
+    share_memory_between_threads()
     asyncio.run(_run(arguments.config))
     return 0
 

@@ -1,14 +1,13 @@
 """An agent under 1,000 signals at 10 Hz stays as small as it was: memory, open files, threads, journal.
 
-As many readings as 20 minutes of that have, as fast as the machine takes them, for a few minutes at most. With
-`FIELDLAB_SOAK_MINUTES=20` in their own time.
+As many readings as 20 minutes of that have, as fast as the agent does them: some ten times as fast. Where services are
+not required, two minutes' worth, and only the caps are looked at. `FIELDLAB_SOAK_MINUTES=20`: in their own time.
 """
 
 import contextlib
 import itertools
 import json
 import os
-import statistics
 import threading
 import time
 import urllib.request
@@ -24,16 +23,13 @@ import pytest
 MB = 1_000_000
 SIGNALS, HERTZ = 1_000, 10
 PER_MESSAGE = 20  # values: a machine that sends every two seconds what it has
-READINGS = 20 * 60 * SIGNALS * HERTZ
-AT_LEAST = READINGS // 20
+MINUTES = float(os.environ.get("FIELDLAB_SOAK_MINUTES", "0"))  # 0: not in their own time
+WHOLE = bool(MINUTES) or os.environ.get("FIELDLAB_REQUIRE_SERVICES") == "1"
+READINGS = int((MINUTES or (20 if WHOLE else 2)) * 60 * SIGNALS * HERTZ)
 AHEAD = 400_000  # readings that may be sent and not yet done
-MINUTES = float(os.environ.get("FIELDLAB_SOAK_MINUTES", "0"))
-pytestmark = pytest.mark.skipif(
-    "FIELDLAB_SOAK_MINUTES" not in os.environ,
-    reason="a soak needs the machine for itself: FIELDLAB_SOAK_MINUTES=20, or 0 for a short one",
-)
-LIMIT = MINUTES * 60 + 600 if MINUTES else 150.0
+LIMIT = MINUTES * 60 + 1200.0  # s: for a machine that is no faster than the machines
 TURN = SIGNALS * PER_MESSAGE  # readings of one message of every signal
+GROWS = 20.0  # MB in the second half: the cache of the embedded store differs by that from one look to the next
 
 CHART = """[[chart]]
 name = "soak"
@@ -90,7 +86,7 @@ def _feed(machines: Machines, done: Callable[[], int], begun: float) -> None:
     """Turns until all is sent or the time is over; in its own time, or as fast as the agent does them."""
     for number in itertools.count():
         elapsed = time.monotonic() - begun
-        if machines.sent >= (MINUTES * 60 * SIGNALS * HERTZ if MINUTES else READINGS) or elapsed > LIMIT:
+        if machines.sent >= READINGS or elapsed > LIMIT:
             return
         machines.turn(number)
         due = begun + (number + 1) * PER_MESSAGE / HERTZ if MINUTES else 0.0
@@ -130,14 +126,10 @@ def _watched_board(address: str) -> Iterator[list[int]]:
 
 
 @pytest.mark.timeout(LIMIT + 400)
-@pytest.mark.parametrize(
-    ("kind", "most", "grows"),
-    [("influxdb", 150 * MB, 5), ("embedded", 250 * MB, 40)],  # MB: DuckDB fills its memory, 64 MB, little by little
-)
+@pytest.mark.parametrize(("kind", "most"), [("influxdb", 150 * MB), ("embedded", 250 * MB)])
 def test_stays_as_small_as_it_was(
     kind: str,
     most: int,
-    grows: int,
     mosquitto: Callable[..., Any],
     influxd: Any,
     agent: Callable[..., Any],
@@ -155,7 +147,7 @@ def test_stays_as_small_as_it_was(
         store = f'[[store]]\nkind = "influxdb"\napi = "v1"\nurl = "{influxd.url}"\nbucket = "{bucket}"\n'
     tables = store + mqtt_source(broker) + CHART
     process = agent(tables, "soak", http=address if kind == "embedded" else "", keys='journal_max = "200MB"').start()
-    span = (MINUTES * 60) if MINUTES else READINGS / SIGNALS / HERTZ
+    span = READINGS / SIGNALS / HERTZ
     begun = time.monotonic()
     machines = Machines(publish(broker), round(time.time() - (0 if MINUTES else span), 3))
     samples: list[Sample] = []
@@ -166,43 +158,41 @@ def test_stays_as_small_as_it_was(
         feeding.start()
         while feeding.is_alive():
             samples.append(_look(process))
-            feeding.join(5.0 if MINUTES else 0.5)
+            feeding.join(5.0 if MINUTES else 0.25)
         took = time.monotonic() - begun
         wait_until(lambda: process.ledger()["stored"] == machines.sent and process.settled(), 300.0, "all is stored")
         samples.append(_look(process))
-    whole = _figures(samples)
+    used = psutil.Process(process.process.pid).cpu_times()
+    settled = [s for s in samples if s.committed >= READINGS / 2]
+    figures = {
+        name: {"middle": round(of[0], 1), "last": round(of[-1], 1), "most": round(max(of), 1)}
+        for name, unit in (("rss", MB), ("files", 1), ("threads", 1), ("journal", MB))
+        if (of := [getattr(s, name) / unit for s in settled])
+    }
+    half = (settled[-1].committed - settled[0].committed) / 1e6
+    grown = half * float(np.polyfit([s.committed / 1e6 for s in settled], [s.rss / MB for s in settled], 1)[0])
+    told = {
+        "seconds": round(took, 1),
+        "times_as_fast": round(span / took, 1),
+        "cpu_s_per_million": round((used.user + used.system) / (READINGS / 1e6), 2),
+        "lost": process.ledger()["lost"],
+        "rss_grown_in_second_half_mb": round(grown, 1),
+        **figures,
+    }
     with capsys.disabled():
-        print(f"\nsoak {kind}: {machines.sent:,} readings in {took:.0f} s: {json.dumps(whole)}")
+        print(f"\nsoak {kind}: {machines.sent:,} readings, MB: {json.dumps(told)}")
     if folder := os.environ.get("FIELDLAB_SOAK_OUT"):
         rows = [dict(sample._asdict()) for sample in samples]
-        (Path(folder) / f"soak-{kind}.json").write_bytes(msgspec.json.encode({"took": took, **whole, "samples": rows}))
-    assert machines.sent >= AT_LEAST or MINUTES
-    assert process.ledger()["lost"] == 0
-    assert max(sample.rss for sample in samples) < most
-    assert whole["rss_mb"]["last"] < whole["rss_mb"]["second"] * 1.10 + grows, "memory grows"
-    assert whole["files"]["last"] <= whole["files"]["second"] + 3, "open files grow"
-    assert whole["threads"]["last"] <= whole["threads"]["second"] + 2, "threads grow"
-    assert whole["journal_mb"]["last"] <= max(whole["journal_mb"]["second"] * 1.5, 40), "the journal grows"
+        (Path(folder) / f"soak-{kind}.json").write_bytes(msgspec.json.encode({**told, "samples": rows}))
+    assert machines.sent == READINGS
+    assert told["lost"] == 0
+    assert max(s.rss for s in samples) < most
+    assert max(s.journal for s in samples) < 100 * MB, (
+        "the journal is half of its cap at most, while the stores keep up"
+    )
+    if WHOLE:
+        assert grown < GROWS, "memory grows"
+        assert max(s.files for s in settled) <= settled[0].files + 4, "open files grow"
+        assert max(s.threads for s in settled) <= settled[0].threads + 2, "threads grow"
     assert not process.troubles
     assert process.stop() == 0
-
-
-def _figures(samples: list[Sample]) -> dict[str, dict[str, float]]:
-    """The median of the second and of the last quarter of the readings, and the most of all."""
-    total = samples[-1].committed
-    second = [s for s in samples if total / 4 <= s.committed < total / 2] or samples
-    last = [s for s in samples if s.committed >= total * 3 / 4]
-    found = {}
-    for name, column, unit in (
-        ("rss_mb", "rss", MB),
-        ("files", "files", 1),
-        ("threads", "threads", 1),
-        ("journal_mb", "journal", MB),
-    ):
-        of = [[getattr(s, column) / unit for s in part] for part in (second, last, samples)]
-        found[name] = {
-            "second": round(statistics.median(of[0]), 1),
-            "last": round(statistics.median(of[1]), 1),
-            "most": round(max(of[2]), 1),
-        }
-    return found
