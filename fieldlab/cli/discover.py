@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     signals = sum(len(machine.signals) for machine in proposal.machines)
     found_any = signals > 0 or (scheme != "opc.tcp" and len(proposal.sources) > 0)
     if arguments.json:
-        found = {"ok": found_any, **msgspec.to_builtins(proposal), "configuration": text}
+        found = {"ok": found_any, **msgspec.to_builtins(proposal, enc_hook=str), "configuration": text}
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     elif found_any:
         sys.stdout.write(text)

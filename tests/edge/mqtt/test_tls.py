@@ -3,6 +3,8 @@
 import asyncio
 import datetime as dt
 import ipaddress
+import json
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from edge.config import load
 from edge.sources.base import SourceContext
 from edge.sources.mqtt.check import check
+from edge.sources.mqtt.tls import fingerprint
+from fieldlab import cli
 
 TOPIC = "fieldlab/drachten/shavers/3/printer-1/nozzle"
 
@@ -114,3 +119,48 @@ def test_what_is_not_verified_is_not_spoken_to(
     del rights["cert_file"], rights["key_file"]
     lines = asyncio.run(check(configure(broker, server_name="broker.factory", **rights), context, seconds=0.2))
     assert [line.level for line in lines] == ["fail", "warn"], "no client certificate"
+
+
+def test_discovery_speaks_tls_and_prints_how(
+    secured: Any, payload: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker, authority = secured
+    certificate, key = authority.issue("agent")
+    publisher = Client(CallbackAPIVersion.VERSION2)
+    publisher.username_pw_set(broker.user, broker.password)
+    publisher.tls_set(str(authority.file), str(certificate), str(key))
+    publisher.tls_insecure_set(True)
+    publisher.connect("127.0.0.1", broker.port)
+    publisher.loop_start()
+    publisher.publish(TOPIC, payload(1.5, 1), qos=1, retain=True).wait_for_publish(20)
+    publisher.disconnect()
+    publisher.loop_stop()
+    rights = ["--username", broker.user, "--password-file", str(broker.password_file), "--ca-file", str(authority.file)]
+    rights += ["--cert-file", str(certificate), "--key-file", str(key)]
+
+    def discover(*more: str) -> tuple[int, str, str]:
+        code = cli.main(["discover", broker.url, *rights, "--seconds", "0.5", *more])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    code, out, err = discover()
+    assert (code, out) == (1, ""), "the certificate has another name"
+    assert "server_name" in err
+    assert str(broker.password) not in err
+    code, out, _ = discover("--server-name", "broker.factory", "--json")
+    found = json.loads(out)
+    assert (code, found["ok"], found["sources"][0]["server_name"]) == (0, True, "broker.factory")
+    (topic,) = found["topics"]
+    assert (topic["topic"], topic["format"], topic["types"]) == (TOPIC, "json", ["number"])
+    assert (topic["messages"], topic["retained"], topic["rate"]) == (0, 1, 0.0)
+    pin = fingerprint(ssl.PEM_cert_to_DER_cert((tmp_path / "broker.pem").read_text()))
+    code, out, err = discover("--pinned-certificate", pin, "--server-name", "broker.factory")
+    assert code == 0, err
+    file = tmp_path / "line.toml"
+    file.write_text(out, "utf-8")
+    (source,) = load(file).sources
+    made: Any = source.config
+    assert (made.pinned_certificate.name, made.server_name, made.cert_file) == (pin, "broker.factory", certificate)
+    code, _, err = discover("--pinned-certificate", "00" * 32, "--server-name", "broker.factory")
+    assert code == 1
+    assert "another certificate" in err
