@@ -23,10 +23,12 @@ CHANGES = (
 )
 
 
-def ask(address: str, path: str, method: str = "GET", host: str = "localhost", **headers: str) -> tuple[int, bytes]:
+def ask(
+    address: str, path: str, method: str = "GET", host: str = "localhost", body: str | None = None, **headers: str
+) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(address, timeout=20)
     try:
-        connection.request(method, path, headers={"Host": host, **headers})
+        connection.request(method, path, body, headers={"Host": host, **headers})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
@@ -85,6 +87,30 @@ def test_nothing_is_changed_over_the_network(token: str, started: Callable[..., 
             assert ask(address, path, method)[0] == (401 if token else 403), (method, path)
             if token:
                 assert ask(address, path, method, Authorization=f"Bearer {token}")[0] == 403, (method, path)
+    assert process.stop() == 0
+
+
+def test_people_may_acknowledge_from_the_board_and_no_page_of_elsewhere(
+    started: Callable[..., tuple[Any, str]],
+) -> None:
+    """It changes no data: the word is a record of its own. What is no word on a finding is refused."""
+    process, address = started(token=TOKEN)
+    path, login = "/api/acknowledge", {"Authorization": f"Bearer {TOKEN}"}
+    json_ = {**login, "Content-Type": "application/json"}
+    word = json.dumps({"id": "0" * 16, "by": "Sjoerd", "cause": "tool"})
+
+    def post(body: str = word, **headers: str) -> int:
+        return ask(address, path, "POST", body=body, **headers)[0]
+
+    assert post(**json_, Origin="http://localhost") == 202
+    assert post(**json_) == 202, "a program, which has no origin"
+    assert post(**{"Content-Type": "application/json"}) == 401
+    assert post(**login) == 403, "a form of elsewhere cannot send JSON"
+    assert post(**json_, Origin="http://evil.example") == 403
+    assert post(**json_, **{"Sec-Fetch-Site": "cross-site"}) == 403
+    assert ask(address, path, "DELETE", **json_)[0] == 403
+    assert post("{}", **json_) == 400
+    assert post(" " * 5000, **json_) == 413
     assert process.stop() == 0
 
 
