@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldlab.model import Batch
-from fieldlab.model.status import is_bad
+from fieldlab.model.status import BAD_NO_COMMUNICATION, is_bad
 from ingest.journal.format import Extras, Messages
 
 WINDOW = 16_384  # messages remembered a session; ids repeat only after 65,535
@@ -23,6 +23,9 @@ _LAST = int(np.iinfo(np.int64).max)
 _NO_ROWS: NDArray[np.uint32] = np.empty(0, np.uint32)
 _NO_READINGS = Batch.of([], [], [])
 _COLUMNS = ("received", "committed", "bad", "duplicate", "rejected", "overflow", "moved")
+
+
+_Point = tuple[int, int]  # the time that a reading was given, and its fingerprint
 
 
 class Delivery(msgspec.Struct, frozen=True, eq=False):
@@ -90,6 +93,8 @@ class Identity:
         self._print = np.empty(0, np.uint64)
         self._size = 0  # signals in use; the arrays are longer
         self._windows: dict[str, _Window] = {}
+        # Signals whose newest is a status of ours → time and print of the reading before it, if there is one.
+        self._held: dict[int, _Point | None] = {}
         self._lock = threading.Lock()
         self.counts = np.zeros((len(_COLUMNS), 0), np.int64)
 
@@ -178,12 +183,30 @@ class Identity:
         if len(extras.moved_row):
             given = given.copy()
             given[extras.moved_row] -= extras.moved_by
+        prints = _fingerprints(batch)
+        self._hold(batch, given, prints)
         order = np.lexsort((given, batch.signal))  # stable: of equal times the later row is the newer
         newest = order[np.append(np.diff(batch.signal[order].astype(np.int64)) != 0, True)]
         newest = newest[given[newest] >= self._given[batch.signal[newest]]]
         signal = batch.signal[newest]
         self._time[signal], self._given[signal] = batch.time[newest], given[newest]
-        self._print[signal] = _fingerprints(batch)[newest]
+        self._print[signal] = prints[newest]
+
+    def _hold(self, batch: Batch, given: NDArray[np.int64], prints: NDArray[np.uint64]) -> None:
+        """Follow the last reading of signals whose newest is BadNoCommunication, which no machine has sent."""
+        silent = batch.status == np.uint32(BAD_NO_COMMUNICATION)
+        if not self._held and not silent.any():
+            return
+        chosen = silent | np.isin(batch.signal, list(self._held))
+        for signal in np.unique(batch.signal[chosen]).tolist():
+            newest = (int(self._given[signal]), int(self._print[signal])) if self._time[signal] != _NEVER else None
+            held = self._held.get(signal)
+            for row in np.flatnonzero(batch.signal == signal).tolist():
+                newest, held = _held(newest, held, (int(given[row]), int(prints[row])))
+            if newest is not None and newest[1] == _SILENT:
+                self._held[signal] = held
+            else:
+                self._held.pop(signal, None)
 
     def _count(self, batch: Batch, extras: Extras) -> None:
         received, committed, bad, duplicate, rejected, overflow, moved = self.counts
@@ -242,6 +265,8 @@ class Identity:
         if n == 0:
             return batch, _NO_ROWS, _NO_ROWS, _NO_ROWS
         prints = _fingerprints(batch)
+        held = self._held.copy() if self._held else {}
+        self._hold(batch, batch.time, prints)
         order = np.argsort(batch.signal, kind="stable")
         signal, time = batch.signal[order], batch.time[order]
         first = np.append(True, signal[1:] != signal[:-1])
@@ -257,10 +282,10 @@ class Identity:
         self._print[newest] = prints[last]
         if plain is None:
             return batch, _NO_ROWS, _NO_ROWS, _NO_ROWS
-        return self._separate_slowly(batch, prints, order[np.repeat(~plain, ends - starts)])
+        return self._separate_slowly(batch, prints, order[np.repeat(~plain, ends - starts)], held)
 
     def _separate_slowly(
-        self, batch: Batch, prints: NDArray[np.uint64], rows: NDArray[np.intp]
+        self, batch: Batch, prints: NDArray[np.uint64], rows: NDArray[np.intp], held: "dict[int, _Point | None]"
     ) -> tuple[Batch, NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
         """The same, one by one, for the rows of the signals that need it."""
         dropped: list[int] = []
@@ -273,7 +298,11 @@ class Identity:
                 int(self._given[signal]),
                 int(self._print[signal]),
             )
+            before = held.get(signal)
+            _, held[signal] = _held((as_given, newest_mark) if newest != _NEVER else None, before, (given, mark))
             if given < as_given:
+                if newest_mark == _SILENT and before == (given, mark):
+                    dropped.append(row)  # the machine tells it once more, now that it is heard again
                 continue  # out of order: kept at its own time
             if given == as_given and mark == newest_mark and newest != _NEVER:
                 dropped.append(row)
@@ -320,8 +349,9 @@ class Identity:
             for name, w in sorted(self._windows.items())
         }
         columns = (self._time, self._given, self._print, *self.counts)
+        held = [(signal, *(known or ())) for signal, known in sorted(self._held.items())]
         arrays = [column[: self._size].tobytes() for column in columns]
-        body = msgspec.msgpack.encode({"version": 1, "arrays": arrays, "windows": windows})
+        body = msgspec.msgpack.encode({"version": 1, "arrays": arrays, "windows": windows, "held": held})
         return struct.pack("<I", google_crc32c.value(body)) + body
 
     @classmethod
@@ -343,6 +373,8 @@ class Identity:
         new._print = np.frombuffer(prints, np.uint64).copy()
         new._size = len(new._time)
         new.counts = np.array([np.frombuffer(column, np.int64) for column in counts])
+        for signal, *known in found.get("held", ()):  # absent before it was kept
+            new._held[signal] = (known[0], known[1]) if known else None
         for name, (count, ids, hashes, ages) in found["windows"].items():
             window = new._windows[name] = _Window()
             rows = np.frombuffer(ids, np.int64)
@@ -350,6 +382,15 @@ class Identity:
             window.hash[rows] = np.frombuffer(hashes, np.uint64)
             window.age[rows] = np.frombuffer(ages, np.int64)
         return new
+
+
+def _held(newest: _Point | None, held: _Point | None, reading: _Point) -> tuple[_Point | None, _Point | None]:
+    """The newest reading behind `reading`, and if that is a status of ours, the one before it; `held` is that now."""
+    if newest is None or reading[0] >= newest[0]:
+        return reading, held if newest is not None and newest[1] == _SILENT else newest
+    if newest[1] == _SILENT and (held is None or reading[0] >= held[0]):
+        return newest, reading
+    return newest, held
 
 
 def _noted(dropped: NDArray[np.uint32], lost: Mapping[int, int]) -> NDArray[np.uint32]:
@@ -363,6 +404,11 @@ def _noted(dropped: NDArray[np.uint32], lost: Mapping[int, int]) -> NDArray[np.u
     return np.array([found[signal] for signal in sorted(found)], np.uint32)
 
 
+def _silent_print() -> int:
+    """The fingerprint of BadNoCommunication without a value."""
+    return int(_fingerprints(Batch.of([0], [0], [np.nan], [BAD_NO_COMMUNICATION]))[0])
+
+
 def _fingerprints(batch: Batch) -> NDArray[np.uint64]:
     """64 bits of value and status of each reading; equal readings have equal ones."""
     prints = np.where(np.isnan(batch.value), 0.0, batch.value).view(np.uint64)
@@ -373,3 +419,6 @@ def _fingerprints(batch: Batch) -> NDArray[np.uint64]:
         )
     prints[batch.integer_row] ^= batch.integer.view(np.uint64)
     return prints
+
+
+_SILENT = _silent_print()

@@ -15,10 +15,7 @@ VARIABLES = {name: {"type": "Double", "value": 0} for name in SERIES}
 
 
 def kept(sink: Any) -> dict[str, Counter[Any]]:
-    """Series → (time, value), as a store has them: a point is its series and its time, so the same one twice is once.
-
-    A new subscription begins with the values that are, which may have come before.
-    """
+    """Series → (time, value), as the journal keeps them."""
     identity = Identity()
     found: dict[str, Counter[Any]] = {name: Counter() for name in SERIES}
     for batch, delivery in list(sink.appends):
@@ -28,7 +25,7 @@ def kept(sink: Any) -> dict[str, Counter[Any]]:
             decided.signal.tolist(), decided.time.tolist(), decided.value.tolist(), decided.status.tolist(), strict=True
         ):
             if status == 0:
-                found[sink.table[index].name][time, value] = 1
+                found[sink.table[index].name][time, value] += 1
     return found
 
 

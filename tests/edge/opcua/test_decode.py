@@ -53,6 +53,8 @@ VALUES = {
     ua.VariantType.StatusCode: st.builds(ua.StatusCode, st.just(ua.UInt32(0x80000000))),
     ua.VariantType.ExtensionObject: st.builds(ua.Range, Low=st.just(1.0), High=st.just(2.0)),
 }  # fmt: skip
+# OPC 10000-6, 5.1.9: null, empty and zero-length arrays are semantically the same, and so are Strings and ByteStrings.
+TEXTS = (ua.VariantType.String, ua.VariantType.ByteString, ua.VariantType.XmlElement)
 OPAQUE = (22, 23, 24)  # read by the server's own definitions: see test_structures.py
 TIMES = st.none() | st.datetimes(dt.datetime(1990, 1, 1), dt.datetime(2026, 11, 1), timezones=st.just(UTC))  # noqa: DTZ001  same
 STATUSES = st.sampled_from([None, 0, 0x40900000, 0x808C0000, 0x480])
@@ -111,16 +113,16 @@ def expected(body: Any) -> Any:
             times = (item.Value.SourceTimestamp, item.Value.ServerTimestamp)
             time = next((ns(t) for t in times if t is not None and 0 <= ns(t) <= ARRIVAL + DAY), ARRIVAL)
             if item.Value.SourcePicoseconds is not None or item.Value.ServerPicoseconds is not None:
-                time = None  # asyncua takes them in another order, and so takes other bytes for the times
+                time = None  # asyncua takes them in another order than 5.2.2.17, and so other bytes for the times
             if item.Value.Value is not None and kind.value in OPAQUE and not status & BAD:
                 continue
             if status & BAD:
                 rows.append((item.ClientHandle, SCALAR, time, None, status))
             elif kind.value > 21 or kind is ua.VariantType.Null:
                 rows.append((item.ClientHandle, SCALAR, time, None, MISMATCH))
-            elif item.Value.Value.is_array:  # a null array is counted as an empty one: it is no reading
+            elif item.Value.Value.is_array:
                 rows += [(item.ClientHandle, i, time, *kept(v, status)) for i, v in enumerate(value or [])]
-            elif value is None and kind is not ua.VariantType.String:  # a null String is the empty text
+            elif value is None and kind not in TEXTS:
                 rows.append((item.ClientHandle, SCALAR, time, None, MISMATCH))
             elif value is None:
                 rows.append((item.ClientHandle, SCALAR, time, "", status))
@@ -443,6 +445,24 @@ def test_every_set_of_fields_in_the_order_of_the_specification(mask: Any) -> Non
     time = 1712 if mask & 0x14 == 0x14 else 1700 if mask & 4 else 9900 if mask & 8 else ARRIVAL
     assert set(fast.columns.batch.time.tolist()) == {time}, "100 ns, and picoseconds where they are sent"
     assert fast.columns.batch.value.tolist() == [float(i) for i in range(50)]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_null_is_empty(fast: bool) -> None:
+    """OPC 10000-6, 5.1.9: semantically the same; which of them it was need not be kept."""
+    time = struct.pack("<q", EPOCH_TICKS + 17)
+    both = [struct.pack("<i", -1), struct.pack("<i", 0)]
+    for kind in (12, 15, 16):
+        for length in both:
+            rows = b"".join(struct.pack("<IBB", i, 0x05, kind) + length + time for i in range(30))
+            columns = decode(raw_body(rows, 30), ARRIVAL, fast=fast).columns
+            assert columns.batch.texts() == dict.fromkeys(range(30), "")
+            assert not columns.batch.status.any()
+    for kind in (0x8B, 0x8C, 0x9C - 0x0C):  # arrays of Double, String and XmlElement
+        for length in both:
+            rows = b"".join(struct.pack("<IBB", i, 0x05, kind) + length + time for i in range(30))
+            columns = decode(raw_body(rows, 30), ARRIVAL, fast=fast).columns
+            assert (len(columns.batch), columns.empty) == (0, 30), "no reading, and counted"
 
 
 TODAY = ARRIVAL // 100 + EPOCH_TICKS

@@ -11,6 +11,7 @@ from ingest.journal import identity as module
 from ingest.journal.format import Extras
 from ingest.journal.identity import WINDOW, Delivery, Identity, Part
 
+SILENT = (None, 0x80310000)  # BadNoCommunication
 heavy = settings(deadline=None, max_examples=50)  # each window of messages is a megabyte
 LAST = 2**63 - 1
 FIRST = -(2**63)
@@ -104,6 +105,7 @@ def test_received_is_committed_and_duplicate_and_rejected(given: list[Step]) -> 
 def test_identity_one_reading_at_a_time(given: list[list[tuple[int, int, float | str | None, int]]]) -> None:
     """Against the words of README.md, in plain Python."""
     newest: dict[int, tuple[int, int, object]] = {}  # signal → stored, given, what
+    held: dict[int, tuple[int, object]] = {}  # given and what, of the reading before a loss
     identity = Identity()
     for readings in given:
         builder = BatchBuilder()
@@ -115,13 +117,18 @@ def test_identity_one_reading_at_a_time(given: list[list[tuple[int, int, float |
             if signal in newest:
                 stored, as_given, before = newest[signal]
                 if time < as_given:
-                    expected.append((signal, time))
+                    if before != SILENT or held.get(signal) != (time, what):
+                        expected.append((signal, time))
+                    if before == SILENT and time >= held.get(signal, (FIRST, None))[0]:
+                        held[signal] = (time, what)  # the machine's newest, though the loss was told later
                     continue
                 if time == as_given and what == before:
                     continue
                 at = max(time, min(stored + 1, LAST))
             else:
                 at = max(time, FIRST + 1)  # the very first nanosecond means never
+            if what == SILENT and signal in newest and newest[signal][2] != SILENT:
+                held[signal] = newest[signal][1:]
             newest[signal] = (at, time, what)
             expected.append((signal, at))
         kept, extras = identity.decide(builder.build())
@@ -221,6 +228,22 @@ def test_the_window_is_exactly_as_long_as_it_says(behind: int, known: bool, rest
         identity = Identity.restore(identity.snapshot())
     kept, _ = identity.decide(readings, [Part(delivery("s", [(65_535, 1, True)], [0]), 0, 2)])
     assert len(kept) == (0 if known else 1)  # an unknown one is appended again, but for the exact repeat of the newest
+
+
+def test_what_a_machine_tells_again_after_a_loss_is_a_duplicate() -> None:
+    """Its last reading is before the status that says that it was not heard: the same point is not committed twice."""
+    identity = Identity()
+    lost = Batch.of([0], [50], [np.nan], [0x80310000])
+    for batch in (Batch.of([0, 1], [10, 10], [1.0, 1.0]), lost):
+        identity.decide(batch)
+    for known in (identity, Identity.restore(identity.snapshot())):
+        kept, _ = known.decide(Batch.of([0, 0, 0], [9, 10, 20], [1.0, 1.0, 2.0]))
+        assert (kept.time.tolist(), kept.value.tolist()) == ([9, 20], [1.0, 2.0])
+        kept, _ = known.decide(Batch.of([0, 0], [20, 20], [2.0, 3.0]))
+        assert kept.value.tolist() == [3.0], "only what is the same in all"
+        assert known.column("duplicate")[0] == 2
+        kept, _ = known.decide(Batch.of([0, 0], [60, 10], [3.0, 1.0]))
+        assert kept.time.tolist() == [60, 10], "later on it is a late reading like any other"
 
 
 def test_a_damaged_state_is_noticed() -> None:
