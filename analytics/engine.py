@@ -170,13 +170,17 @@ class Engine:
         return charts + self._flow.curves.limits()
 
     def versions(self) -> list[dict[str, Any]]:
-        """Every version of limits: chart, signal, the limits themselves, whether they are in force, may come back."""
+        """Every version of limits: chart, signal, the limits themselves, and what they are good for.
+
+        `in_force` now, `chosen` for its recipe whenever that runs, `may_return` if a person asks for it.
+        """
         return [
             {
                 "chart": runner.name,
                 "signal": key.path,
                 **msgspec.to_builtins(frozen.limits),
                 "in_force": runner.in_force(channel) == frozen.limits,
+                "chosen": frozen.limits in runner.chosen(channel),
                 "may_return": frozen.may_return,
             }
             for runner in self._runners

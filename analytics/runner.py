@@ -164,6 +164,10 @@ class ChartRunner:
         self.feeders[channel], self.limits[channel], self._causes[channel] = feeder, None, ""
         self._learning = sum(found is None for found in self.limits)
 
+    def chosen(self, channel: int) -> list[Limits | None]:
+        """The limits of each recipe of a signal, as they are or will be in force when it runs."""
+        return [self.limits[c] for c in self._sets.all_of(channel)]
+
     def channels_on(self, place: Place) -> int:
         """How many charts this is on a machine."""
         return sum(key.place == place for key in self.channel)

@@ -137,6 +137,10 @@ class VectorRunner:
         """The limits by which a signal is judged now; None while they are learned."""
         return self.limits[channel]
 
+    def chosen(self, channel: int) -> list[Limits | None]:
+        """The same: there are no recipes here."""
+        return [self.limits[channel]]
+
     def close(self, key: SignalKey, time: int, why: str) -> None:
         """Clear what is open on a signal's machine, because its chart is gone or starts afresh."""
         row = self._out.book.clear((key.place.path, ALL, self.name), time, why)

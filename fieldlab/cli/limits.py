@@ -81,7 +81,8 @@ def _page(found: dict[str, Any]) -> Page:
     versions = sorted(found["versions"], key=lambda v: (v["chart"], v["signal"], v.get("recipe", ""), v["version"]))
     rows: list[tuple[object, ...]] = [
         (
-            v["chart"], v["signal"], v.get("recipe", "") or "-", v["version"], "in force" if v["in_force"] else "",
+            v["chart"], v["signal"], v.get("recipe", "") or "-", v["version"],
+            "in force" if v["in_force"] else "when it runs" if v["chosen"] else "",
             moment(v.get("time", 0)), v.get("by", "") or "its baseline", v["n"], *(f"{v[k]:.6g}" for k in _LINES),
             v.get("note", ""),
         )

@@ -69,7 +69,7 @@ def test_frozen_anew_and_brought_back(plant: Any, kind: str) -> None:
         assert [(f.state, f.detail) for f in cleared] == [("cleared", "version 2 is frozen, asked for by anna")]
     second = engine.versions()
     assert [(v["version"], v["in_force"], v.get("by", "")) for v in second] == [(1, False, ""), (2, True, "anna")]
-    assert second[0] == first[0] | {"in_force": False}
+    assert second[0] == first[0] | {"in_force": False, "chosen": False}
     calm = [r for r in fold(engine, plant, more(3, 20, 8.0)) if isinstance(r, Finding)]
     assert calm == [], "the shifted process is the normal one now"
     fold(engine, plant, wish(plant, version=1))
@@ -158,6 +158,9 @@ def test_each_recipe_has_limits_of_its_own(plant: Any, per: str) -> None:
         assert [r.limits_versions["c"] for r in rows if isinstance(r, Verdict)][-1] == 2
     fold(engine, plant, wish(plant))
     assert engine.versions()[-1]["recipe"] == "B", "what runs now, and nothing else"
+    assert [(v["version"], v["in_force"], v["chosen"]) for v in engine.versions()] == [
+        (1, False, True), (2, False, False), (3, True, True),
+    ]  # fmt: skip
     fold(engine, plant, wish(plant, recipe="A", version=2))
     assert engine.asked()[-1].words == "version 2 is of B"
 
