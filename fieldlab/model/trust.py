@@ -7,7 +7,15 @@ import msgspec
 
 from fieldlab.model.place import SignalKey
 
-GapCause = Literal["agent_down", "source_down", "queue_overflow", "notification_lost", "store_refused", "journal_full"]
+GapCause = Literal[
+    "agent_down",
+    "source_down",
+    "queue_overflow",
+    "notification_lost",
+    "store_refused",
+    "journal_full",
+    "journal_damaged",
+]
 GapState = Literal["open", "ended", "closed", "unverifiable"]
 
 

@@ -72,6 +72,9 @@ class Journal:
         max_bytes: the cap on used pages. At the cap readings wait (`stats().full`); everything else goes on.
         max_series: the cap on signals.
 
+    Attributes:
+        damaged: called with an interval of commits, ns, and words, when a record of it cannot be read.
+
     Raises:
         FieldlabError: if the file is of a newer format, cannot be opened, or is open in another program.
     """
@@ -82,6 +85,7 @@ class Journal:
         self._idle: list[sqlite3.Connection] = []  # readers, each used by one thread at a time
         self._closed = False
         self._lock = threading.Lock()
+        self.damaged: Callable[[int, int, str], None] = lambda _start, _end, _words: None
 
     # ---- writing ----
 
@@ -220,7 +224,7 @@ class Journal:
             try:
                 records.append(fmt.decode(position, committed, blob))
             except fmt.DamagedRecordError as e:
-                self._put_aside(position, blob, str(e))
+                self._put_aside(position, committed, blob, str(e))
         return Chunk(records, last if more else max(end, after))
 
     def consumer(self, name: str) -> ConsumerState | None:
@@ -309,7 +313,7 @@ class Journal:
         """Have `listener` called, from the writing thread, after each commit."""
         self._writer.listeners.append(listener)
 
-    def _put_aside(self, position: int, blob: bytes, reason: str) -> None:
+    def _put_aside(self, position: int, committed: int, blob: bytes, reason: str) -> None:
         """Keep a damaged record's bytes in a file, and take it out of the journal."""
         aside = self._writer.path.with_name(f"{self._writer.path.stem}.damaged-{position}")
         try:
@@ -324,6 +328,8 @@ class Journal:
             return
         self._writer.set_aside += 1
         log.error("journal_record_set_aside", file=str(aside), position=position, error=reason)
+        before = self._one("SELECT max(time) FROM record WHERE position < ?", position)
+        self.damaged(min((before and before[0]) or committed, committed), committed, f"{aside.name}: {reason}")
         self.execute(lambda db: db.execute("DELETE FROM record WHERE position = ?", (position,)))
 
     def _one(self, query: str, *values: object) -> tuple[Any, ...] | None:

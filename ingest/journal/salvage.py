@@ -14,8 +14,9 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from fieldlab.model import SignalKey
+from fieldlab.model import GapCause, SignalKey, gap_id
 from ingest.journal import format as fmt
+from ingest.journal.database import IDENTITY
 from ingest.journal.pages import Pages, Row, Value
 from ingest.journal.schema import FORMAT, TABLES
 from ingest.journal.wal import read_log
@@ -23,6 +24,7 @@ from ingest.journal.wal import read_log
 log = structlog.get_logger()
 
 _TYPES: dict[str, tuple[type, ...]] = {"INTEGER": (int,), "TEXT": (str,), "BLOB": (bytes,), "REAL": (float, int)}
+_CAUSE: GapCause = "journal_damaged"
 _NEWEST = {"consumer": 1, "gap": 7, "gap_folded": 3}  # the column that only grows: of two copies, which is the newer
 
 
@@ -140,6 +142,7 @@ def _collect(path: Path, into: Path) -> Salvaged:
         db.execute("INSERT OR REPLACE INTO meta VALUES ('format', ?)", (str(FORMAT),))
         _fill_signals(db)
         missing = _continue(db, sequence)
+        _note_gap(db)
         names = [table for table in (*small, "record") if table != "meta"]
         kept = {name: int(db.execute(f"SELECT count(*) FROM {name}").fetchone()[0]) for name in names}  # noqa: S608  same
         db.execute("COMMIT")
@@ -253,6 +256,29 @@ def _continue(db: sqlite3.Connection, sequence: dict[str, int]) -> int:
     if not count:
         return 0
     return int(given["record"]) - int(oldest) + 1 - int(count)
+
+
+def _note_gap(db: sqlite3.Connection) -> None:
+    """A gap of every signal, over the records that are missing and that a consumer has not had.
+
+    Whose readings they held, nobody can say. Its revision is 0: the stores are yet to be told.
+    """
+    (done,) = db.execute("SELECT min(position) FROM consumer WHERE name != ?", (IDENTITY,)).fetchone()
+    (given,) = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'record'").fetchone()
+    now = time.time_ns()
+    floor, before, start, end, gone = done or 0, 0, 0, 0, 0
+    for position, committed in (*db.execute("SELECT position, time FROM record ORDER BY position"), (given + 1, now)):
+        if position - 1 > floor:
+            start, end, gone = start or before or committed, committed, gone + position - 1 - floor
+        floor, before = max(floor, position), committed
+    if not gone:
+        return
+    words = f"the journal was damaged: {gone} of its records, which not every store had, could not be read"
+    signals = [(number, SignalKey.parse(path)) for number, path in db.execute("SELECT id, path FROM signal")]
+    db.executemany(
+        "INSERT OR IGNORE INTO gap VALUES (?, ?, 'journal', ?, ?, ?, 'unverifiable', 0, 0, 0, ?)",
+        [(gap_id(key, "journal", _CAUSE, start), number, _CAUSE, start, end, words) for number, key in signals],
+    )
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -116,6 +116,8 @@ def test_60_damaged_journals_keep_what_is_readable(
         files = sorted(folder.iterdir())
         pages = hurt(chance.choice(files), chance)
         journal = Journal(folder / "journal.db")
+        told: list[object] = list(journal.select("SELECT 1 FROM gap WHERE cause = 'journal_damaged'"))
+        journal.damaged = lambda *what, told=told: told.append(what)
         try:
             missing = set(range(RECORDS)) - kept(journal)
             goes_on(journal)
@@ -124,6 +126,7 @@ def test_60_damaged_journals_keep_what_is_readable(
             journal.close()
         assert len(missing) <= pages * ROWS_A_PAGE, (round_, len(missing))
         assert not missing or set_aside, f"round {round_}: {len(missing)} lost and not told"
+        assert not missing or told, f"round {round_}: {len(missing)} lost and no gap"
         assert set_aside == len([f for f in folder.glob("journal.damaged-*") if not f.name.endswith("-wal")])
         lost, aside, damaged = lost + len(missing), aside + bool(set_aside), damaged + pages
         again = Journal(folder / "journal.db")  # what was salvaged is whole
@@ -221,6 +224,8 @@ def test_an_agent_starts_on_a_damaged_journal_and_tells(
     wait_until(lambda: stored() == 1500, 30.0, "all of it is in the store, once")
     journal = process.status()["journal"]
     assert journal["set_aside"] == 1
+    gaps = [gap for gap in process.status()["gaps"]["newest"] if gap["cause"] == "journal_damaged"]
+    assert {(gap["state"], gap["signal"]) for gap in gaps} == {("unverifiable", "cnc-07/load")}
     tell(sent=1500, stored=stored(), set_aside=journal["set_aside"], lost=0)
     assert process.stop() == 0
     (told,) = [e for e in process.log if e["event"] == "journal_set_aside"]
