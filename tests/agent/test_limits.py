@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from fieldlab.cli.common import ask_agent
+
 START = 1_763_900_000
 TABLES = """
 [[store]]
@@ -81,13 +83,13 @@ def test_versions_beside_an_agent_and_without(
         "freeze", "size", "--signal", "mill/diameter", "--from", _iso(start), "--to", _iso(end)
     )["asked"]  # fmt: skip
     assert [(a["done"], a["recipe"]) for a in ranged] == [(True, "A")], ranged
-    newest = limits("list")["versions"][-1]
+    newest = shown_by(process)["versions"][-1]
     assert (newest["in_force"], newest["recipe"], round(newest["center"])) == (True, "A", 33)
     assert (newest["version"], bool(newest["by"])) == (3, True)
 
     process.kill()  # what was asked is in the journal: it is the same behind a kill
     process.start()
-    assert limits("list")["versions"][-1] == newest
+    assert shown_by(process)["versions"][-1] == newest
     talk.send(said(140, 10, "A", 33.0))
     judged(148)
     assert [v["limits_versions"]["size"] for v in process.query("verdicts")][:3] == [newest["version"]] * 3
@@ -113,9 +115,15 @@ def test_versions_beside_an_agent_and_without(
     assert limits("freeze", "size", "--recipe", "B")["asked"] == [], "it is granted when the agent runs again"
     assert "recipe" in fieldlab("limits", "list", "--config", process.config).out
     process.start()
-    wait_until(lambda: len(limits("list")["asked"]) > len(online["asked"]), 60.0, "the wish is answered")
-    newest_asked = limits("list")["asked"][0]
+    wait_until(lambda: len(shown_by(process)["asked"]) > len(online["asked"]), 60.0, "the wish is answered")
+    newest_asked = shown_by(process)["asked"][0]
     assert (newest_asked["recipe"], newest_asked["chart"]) == ("B", "size")
+
+
+def shown_by(process: Any) -> dict[str, Any]:
+    """What the agent says of its limits."""
+    found: dict[str, Any] = ask_agent(process.data, "/limits")
+    return found
 
 
 def _iso(seconds: int) -> str:
