@@ -73,17 +73,18 @@ export function finding(id) {
     const [first, last] = [data.revisions[0], data.revisions.at(-1)];
     put($("detail-title"), `${rule(first.rule)}: ${first.machine}/${first.signal}`);
     const plot = h("div", { class: "plot big", role: "img", id: "evidence" });
-    queueMicrotask(() => large(plot, data.evidence));
+    const points = data.evidence.columns.time.length;
+    if (points) queueMicrotask(() => large(plot, data.evidence));
     return [
       h("p", { class: "facts" },
         h("span", {}, `${MARKS[first.severity] ?? ""} ${t(first.severity)}, ${t(last.state)}`),
         h("span", {}, `${quantity(first.statistic, first.unit)} ${t("against")} ${quantity(first.limit, first.unit)}`),
         h("span", {}, link("machine", first.path, first.machine)),
-        h("span", {}, link("chart", data.chart_id, `${t("chart")} ${first.chart}`), `, ${t("limits")} v${first.limits_version}`),
+        h("span", {}, first.chart.startsWith("_") ? null : link("chart", data.chart_id, `${t("chart")} ${first.chart}`), first.limits_version ? `, ${t("limits")} v${first.limits_version}` : null),
         first.part ? h("span", {}, `${t("Part")} `, link("part", first.part)) : null),
       first.detail ? h("p", { class: "detail" }, first.detail) : null,
       advice(first.rule) ? h("p", { class: "advice" }, advice(first.rule)) : null,
-      h("h3", {}, t("Evidence")), plot,
+      points ? h("h3", {}, t("Evidence")) : null, points ? plot : null,
       table(t("Its life"), [t("Time"), t("State"), t("Words")], data.revisions.map((f) => h("tr", { "data-state": f.state },
         h("td", {}, stamp(f.time)), h("td", {}, t(f.state)), h("td", { class: "what" }, f.detail)))),
       last.state === "cleared" ? null : acknowledge(id, last.chart === "_trend"),

@@ -203,6 +203,8 @@ export default {
   "notification lost": "melding verloren",
   "now": "nu",
   "of": "van",
+  "on its way to the lower specification limit": "op weg naar de onderste specificatiegrens",
+  "on its way to the upper specification limit": "op weg naar de bovenste specificatiegrens",
   "one value beyond a control limit": "één waarde buiten een regelgrens",
   "open": "open",
   "out of spec": "buiten specificatie",

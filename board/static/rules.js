@@ -21,6 +21,8 @@ const MEANING = {
   spread: "the values within a sample spread too much or too little",
   t2: "the signals together are where they never were",
   spe: "the signals no longer move together as they did",
+  lower: "on its way to the lower specification limit",
+  upper: "on its way to the upper specification limit",
   stuck: "the sensor repeats one value",
   flat: "the sensor hardly varies",
   saturated: "the sensor stands at the end of its range",
