@@ -104,9 +104,16 @@ class Intake:
         """See `edge.sources.base.Sink`."""
         return self._gaps.unsettled(source)
 
-    def close_gaps(self, recovered: Mapping[str, int], *, state: Over = "closed", detail: str = "") -> "Future[None]":
+    def close_gaps(
+        self,
+        recovered: Mapping[str, int],
+        *,
+        state: Over = "closed",
+        detail: str = "",
+        rests: Mapping[str, Sequence[tuple[int, int]]] | None = None,
+    ) -> "Future[None]":
         """See `edge.sources.base.Sink`."""
-        return self._gaps.close(recovered, state=state, detail=detail)
+        return self._gaps.close(recovered, state=state, detail=detail, rests=rests)
 
     def signals_of(self, source: str) -> dict[int, SignalKey]:
         """See `edge.sources.base.Sink`."""

@@ -23,6 +23,7 @@ log = structlog.get_logger()
 Over = Literal["ended", "closed", "unverifiable"]
 
 _GOES_ON = 1.0  # s: what is lost again so soon goes on in the gap before; a gap grows on disk so often at most
+_READ_AGAIN = "read again from the source's history"
 _GOES_ON_NS = int(_GOES_ON * 1e9)
 _KEPT = 20_000  # gaps that are over and kept one by one, or two a signal
 _FOLD_FIRST: dict[GapState, int] = {"closed": 0, "unverifiable": 1, "ended": 2}
@@ -78,6 +79,7 @@ class Gaps:
         self._origin: dict[int, tuple[str, Guarantee]] = {}
         self._claimed: set[int] = set()
         self._load()
+        journal.damaged = self._damaged
 
     # ---- what happened ----
 
@@ -174,26 +176,60 @@ class Gaps:
             if urgent:
                 self._flush()
 
-    def close(self, recovered: Mapping[str, int], *, state: Over = "closed", detail: str = "") -> "Future[None]":
+    def close(
+        self,
+        recovered: Mapping[str, int],
+        *,
+        state: Over = "closed",
+        detail: str = "",
+        rests: Mapping[str, Sequence[tuple[int, int]]] | None = None,
+    ) -> "Future[None]":
         """Settle gaps, and see it on disk.
 
         Args:
             recovered: id → readings that were read again; ids that are not known are passed over.
             state: `closed`; or what else is known now.
             detail: in words; absent: as it was.
+            rests: id → the intervals of it that are missing still, in order. They stay `ended`, as gaps of their own;
+                what is between them is closed. The first piece keeps the id.
         """
         done: Future[None] = Future()
         done.set_running_or_notify_cancel()
         with self._lock:
             for found, count in recovered.items():
                 gap = self._gaps.get(found)
-                if gap is not None:
+                missing = (rests or {}).get(found, ())
+                if gap is not None and missing:
+                    self._cut(gap, missing, count, detail)
+                elif gap is not None:
                     self._change(
                         gap, state=state, end=gap.end or gap.time, recovered=gap.recovered + count, detail=detail
                     )
             self._waiters.append(done)
             self._flush()
         return done
+
+    def _cut(self, gap: Gap, missing: Sequence[tuple[int, int]], recovered: int, detail: str) -> None:
+        """Make a gap that was read again in part into pieces; `recovered` counts with the first that is closed."""
+        signal = self._journal.signals.index(gap.key)
+        series = (gap.source, gap.cause, signal)
+        newest = self._newest[series]
+        at = gap.time
+        pieces: list[tuple[int, int, Over]] = []
+        for start, end in missing:
+            if start > at:
+                pieces.append((at, start, "closed"))
+            pieces.append((start, end, "ended"))
+            at = end
+        if at < gap.end:
+            pieces.append((at, gap.end, "closed"))
+        for start, end, state in pieces:
+            piece = gap if start == gap.time else self._begin(series, start, state=state, end=end, detail=detail)
+            credit = recovered if state == "closed" else 0
+            recovered -= credit
+            words = _READ_AGAIN if state == "closed" else detail
+            self._change(piece, state=state, end=end, recovered=piece.recovered + credit, detail=words)
+        self._newest[series] = newest
 
     def recover(self, source: str, cause: GapCause, kept: Mapping[int, tuple[int, int]]) -> None:
         """Note readings that a store has taken after all; a gap of which all lost ones came back is closed.
@@ -290,12 +326,19 @@ class Gaps:
                 state=state, end=end, recovered=recovered, lost=lost, source=source, detail=detail,
             )  # fmt: skip
             self._keep((source, cause, signal), gap)
+            if not revision:  # a salvaged journal says so, and the stores do not know yet
+                self._changed.add(id_)
         for signal, cause, state, gaps, seconds, recovered, lost in self._journal.select(
             "SELECT signal, cause, state, gaps, seconds, recovered, lost FROM gap_folded"
         ):
             self._folded[signal, cause, state] = Folded(gaps, seconds, recovered, lost)
         for signal, source, guarantee in self._journal.select("SELECT signal, source, guarantee FROM signal_source"):
             self._origin[signal] = (source, guarantee)
+
+    def _damaged(self, start: int, end: int, words: str) -> None:
+        """A record of the journal cannot be read: whose readings it had, nobody can say."""
+        spans = dict.fromkeys(range(len(self._journal.signals)), (start, end))
+        self.note("journal", "journal_damaged", spans, state="unverifiable", detail=f"the journal is damaged: {words}")
 
     def _of(self, source: str, cause: GapCause, key: SignalKey) -> list[Gap]:
         return [g for g in self._gaps.values() if (g.source, g.cause, g.key) == (source, cause, key)]

@@ -141,10 +141,18 @@ class Sink(Protocol):
         """The gaps of a source that are open or ended, oldest first, also those of earlier runs: to be read again."""
         ...
 
-    def close_gaps(self, recovered: Mapping[str, int], *, state: Over = "closed", detail: str = "") -> Future[None]:
+    def close_gaps(
+        self,
+        recovered: Mapping[str, int],
+        *,
+        state: Over = "closed",
+        detail: str = "",
+        rests: Mapping[str, Sequence[tuple[int, int]]] | None = None,
+    ) -> Future[None]:
         """Settle gaps (id → readings that were read again), after the back-fill that did it.
 
-        Ids that are not known are passed over: a gap may have gone into the sums meanwhile.
+        Ids that are not known are passed over: a gap may have gone into the sums meanwhile. `rests` says of a gap that
+        was read again in part which intervals are missing still: those stay `ended`, and the others are closed.
         """
         ...
 

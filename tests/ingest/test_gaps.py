@@ -81,6 +81,42 @@ def test_a_gap_opens_ends_and_closes(open_journal: Callable[[], Journal]) -> Non
     assert gaps.counts() == {"source_down": {"closed": 2}}
 
 
+def test_a_gap_that_was_read_again_in_part_becomes_pieces(open_journal: Callable[[], Journal]) -> None:
+    journal = open_journal()
+    gaps = Gaps(journal, "line-3")
+    for signal, start in ((0, 100), (1, 100)):
+        gaps.open("opcua-0", "source_down", {signal: start})
+    gaps.end("opcua-0", 900, state="ended")
+    gaps.note("opcua-0", "source_down", {0: (10**12, 10**12 + 5)})
+    first, second = (gap for gap in gaps.unsettled() if gap.end == 900)
+    rests = {first.id: [(100, 200), (800, 900)], second.id: [(500, 900)]}
+    gaps.close({first.id: 7, second.id: 3}, state="ended", detail="the history begins at 200", rests=rests).result(10)
+    of = {
+        "s0": [
+            ("ended", 100, 200, 0),
+            ("closed", 200, 800, 7),
+            ("ended", 800, 900, 0),
+            ("ended", 10**12, 10**12 + 5, 0),
+        ]
+    }
+    of["s1"] = [("closed", 100, 500, 3), ("ended", 500, 900, 0)]
+    for known in (gaps, Gaps(journal, "line-3")):
+        assert {n: [(g.state, g.time, g.end, g.recovered) for g in found] for n, found in pieces(journal).items()} == of
+        gone = [(gap.time, gap.state) for gap in known.unsettled() if gap.key.name == "s0"]
+        assert gone == [(100, "ended"), (800, "ended"), (10**12, "ended")]
+    gaps.note("opcua-0", "source_down", {0: (10**12 + 5, 10**12 + 9)})
+    assert 10**12 + 9 in [gap.end for gap in gaps.unsettled()], "the newest is still the one that goes on"
+
+
+def pieces(journal: Journal) -> dict[str, list[Gap]]:
+    """Signal → the newest revision of each of its gaps, in order."""
+    newest = {row.id: row for row in rows(journal)}
+    found: dict[str, list[Gap]] = {}
+    for gap in sorted(newest.values(), key=lambda gap: gap.time):
+        found.setdefault(gap.key.name, []).append(gap)
+    return found
+
+
 def test_gaps_survive_a_restart(open_journal: Callable[[], Journal]) -> None:
     journal = open_journal()
     gaps = Gaps(journal, "line-3")

@@ -240,7 +240,12 @@ class Backfill:
             settled.setdefault(("ended", why) if why else ("closed", _READ_AGAIN), []).append(refill)
         # All are told before any is waited for: no gap can change in between, and they share a commit.
         closing = [
-            self._sink.close_gaps({r.gap.id: r.recovered for r in part}, state=over, detail=detail)
+            self._sink.close_gaps(
+                {r.gap.id: r.recovered for r in part},
+                state=over,
+                detail=detail,
+                rests={r.gap.id: r.rests() for r in part} if over == "ended" else None,
+            )
             for (over, detail), part in settled.items()
         ]
         for (over, detail), part in settled.items():

@@ -78,7 +78,11 @@ class Refill:
     @property
     def late(self) -> bool:
         """Whether history ends before the gap does: it may be written late."""
-        return self.reached and self._last > self.gap.time and self._newest < self._last // _MS * _MS
+        return self.reached and self._ends_early
+
+    @property
+    def _ends_early(self) -> bool:
+        return self._last > self.gap.time and self._newest < self._last // _MS * _MS
 
     def why_not(self) -> str:  # noqa: PLR0911  a table of reasons, one return each
         """Why the gap cannot be closed, in words; empty if it can."""
@@ -97,6 +101,17 @@ class Refill:
         if self.late:
             return f"the server's history ends at {_words(self._newest or self.start)}: what came later is missing"
         return ""
+
+    def rests(self) -> list[tuple[int, int]]:
+        """The parts of the gap that history does not cover, in order; none where it covers none, or cannot be told."""
+        if not self.kept or self.refused or self.hole or not self._first:
+            return []
+        begin = self.start if self.reached else max(self._first, self.start)
+        end = self._newest if self._ends_early else self.gap.end
+        if begin >= end or (begin, end) == (self.gap.time, self.gap.end):
+            return []
+        around = [(self.gap.time, begin), (end, self.gap.end)]
+        return [(start, stop) for start, stop in around if start < stop]
 
 
 def apart(batch: Batch) -> Batch:

@@ -120,7 +120,14 @@ class RecordingSink:
         found = [g for g in self.known_gaps.values() if g.source == source and g.state in ("open", "ended")]
         return sorted(found, key=lambda gap: gap.time)
 
-    def close_gaps(self, recovered: Mapping[str, int], *, state: Over = "closed", detail: str = "") -> Future[None]:
+    def close_gaps(
+        self,
+        recovered: Mapping[str, int],
+        *,
+        state: Over = "closed",
+        detail: str = "",
+        rests: Mapping[str, Sequence[tuple[int, int]]] | None = None,
+    ) -> Future[None]:
         for id_, count in recovered.items():
             if (gap := self.known_gaps.get(id_)) is not None:
                 self.known_gaps[id_] = msgspec.structs.replace(

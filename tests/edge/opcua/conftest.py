@@ -56,6 +56,7 @@ class RecordingSink:
         self.letters: list[DeadLetter] = []
         self.backfilled: list[Batch] = []
         self.rows: list[Row] = []
+        self.rests: dict[str, list[tuple[int, int]]] = {}
         self.known_gaps: dict[str, Gap] = {}
         self.deliveries: list[Delivery] = []
         self._free = threading.Event()
@@ -137,12 +138,20 @@ class RecordingSink:
         found = [g for g in self.known_gaps.values() if g.source == source and g.state in ("open", "ended")]
         return sorted(found, key=lambda gap: gap.time)
 
-    def close_gaps(self, recovered: Mapping[str, int], *, state: Over = "closed", detail: str = "") -> "Future[None]":
+    def close_gaps(
+        self,
+        recovered: Mapping[str, int],
+        *,
+        state: Over = "closed",
+        detail: str = "",
+        rests: Mapping[str, Sequence[tuple[int, int]]] | None = None,
+    ) -> "Future[None]":
         for id_, count in recovered.items():
             if (gap := self.known_gaps.get(id_)) is not None:
                 self.known_gaps[id_] = msgspec.structs.replace(
                     gap, state=state, recovered=gap.recovered + count, detail=detail or gap.detail
                 )
+                self.rests[id_] = list((rests or {}).get(id_, ()))
         return self._later()
 
     def signals_of(self, source: str) -> dict[int, SignalKey]:

@@ -220,18 +220,24 @@ def test_without_history_the_gap_stays_to_be_seen(
 
 
 def test_history_of_a_server_that_was_restarted_covers_a_part(
-    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, proxy: Any
 ) -> None:
     server = interop(variables={"a": KEEPING})
+    between = proxy(server)
     source = run_source(table(server, ["a"]), sink)
     wait_until(lambda: sink.readings("a"))
+    cut(between, off=True)
     server.kill()
     wait_until(lambda: not source.status.connected, 20)
     server.start()
-    wait_until(lambda: "begins at" in gaps(sink)[0].detail or "nothing of that time" in gaps(sink)[0].detail, 30)
+    server.ask("produce", names=["a"], rounds=5, type="Double")
+    cut(between, off=False)
+    wait_until(lambda: "begins at" in gaps(sink)[0].detail, 30)
     (one,) = gaps(sink)
     assert (one.cause, one.state) == ("source_down", "ended")
-    assert one.end > one.time
+    said = [t for _, t, *_ in server.produced("a")]
+    assert sink.rests[one.id] == [(one.time, said[0])], "what was before the restart is missing; the rest is closed"
+    assert sorted(t for batch in sink.backfilled for t in batch.time.tolist()) == [t for t in said if t < one.end]
 
 
 def test_history_off_reads_nothing(shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any) -> None:

@@ -229,26 +229,34 @@ def test_what_the_journal_has_is_not_taken_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("times", "why"),
+    ("times", "why", "rests"),
     [
-        ((10, 20, 90), ""),
-        ((20, 90), "begins at"),
-        ((10, 20), "ends at"),
-        ((), "nothing of that time"),
+        ((10, 20, 90), "", []),
+        ((20, 90), "begins at", [(10, 20)]),
+        ((10, 20), "ends at", [(20, 90)]),
+        ((20, 50), "begins at", [(10, 20), (50, 90)]),
+        ((), "nothing of that time", []),
+        ((90,), "begins at", []),
     ],
 )
-def test_a_gap_is_closed_only_where_history_covers_it(times: tuple[int, ...], why: str) -> None:
+def test_a_gap_is_closed_only_as_far_as_history_covers_it(
+    times: tuple[int, ...], why: str, rests: list[tuple[int, int]]
+) -> None:
     one = refill(10 * MS, 90 * MS)
     one.take(batch(*(t * MS for t in times)))
     assert (why in one.why_not()) if why else not one.why_not()
+    assert one.rests() == [(start * MS, end * MS) for start, end in rests]
     one.hole = True
     assert one.why_not()
+    assert one.rests() == [], "where the hole is nobody can tell"
 
 
 def test_what_is_older_than_history_max_stays_a_gap() -> None:
     one = Refill(gap(10 * MS, 90 * MS), 0, 3, 50 * MS, np.zeros(0, np.int64))
     assert one.take(batch(10 * MS, 40 * MS, 60 * MS, 90 * MS)).time.tolist() == [60 * MS]
     assert "history_max" in one.why_not()
+    one.reached = True
+    assert one.rests() == [(10 * MS, 50 * MS)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([0.0, 1.0])), min_size=1, max_size=12))
