@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from fieldlab.model import Record, RecordKind
 from ingest.gaps import Gaps
-from ingest.journal import Chunk, Journal
+from ingest.journal import Chunk, ConsumerState, Journal
 from ingest.stores.base import Choosy, DeadLetter, Store, StoreError, StoreMisconfiguredError
 
 log = structlog.get_logger()
@@ -54,7 +55,7 @@ class Counts:
     """Readings a signal that the store keeps, that it refused for good, and that were dropped for want of room.
 
     `before`: those that were committed before there was this store, and that it never saw. `left_out`: those of signals
-    that it is configured not to take.
+    that it is configured not to take. `took`: whether its lane took readings at all; None: not known.
 
     Args:
         data: what `snapshot` gave.
@@ -62,8 +63,9 @@ class Counts:
     """
 
     def __init__(self, data: bytes | None = None, takes: Takes | None = None) -> None:
-        columns = msgspec.msgpack.decode(data) if data else ()
-        columns = (*columns, *(b"" for _ in range(5 - len(columns))))
+        given: list[Any] = msgspec.msgpack.decode(data) if data else []
+        self.took: bool | None = given[5] if len(given) > 5 else None
+        columns = (*given[:5], *(b"" for _ in range(5 - len(given))))
         self.stored, self.dead, self.dropped, self.before, self.left_out = (
             np.frombuffer(column, np.int64).copy() for column in columns
         )
@@ -109,8 +111,17 @@ class Counts:
 
     def snapshot(self) -> bytes:
         """The counts as bytes."""
-        columns = (self.stored, self.dead, self.dropped, self.before, self.left_out)
-        return msgspec.msgpack.encode([column.tobytes() for column in columns])
+        return msgspec.msgpack.encode([*(column.tobytes() for column in self._columns()), bool(self.took)])
+
+    def sums(self, size: int) -> NDArray[np.int64]:
+        """Everything that is counted, a signal, (size,)."""
+        found = np.zeros(size, np.int64)
+        for column in self._columns():
+            found[: len(column)] += column[:size]
+        return found
+
+    def _columns(self) -> tuple[NDArray[np.int64], ...]:
+        return (self.stored, self.dead, self.dropped, self.before, self.left_out)
 
 
 class Forwarder:
@@ -147,7 +158,7 @@ class Forwarder:
         self.name = backfill_lane(store.name) if backfill else store.name
         self._gaps = gaps
         self.error = ""
-        self._kinds = _BACKFILL if backfill else store.kinds - _BACKFILL
+        self._kinds = store.kinds & _BACKFILL if backfill else store.kinds - _BACKFILL
         self._drop_oldest = drop_oldest
         self._written = 0.0  # when, on the loop's clock
         self._journal = journal
@@ -159,22 +170,48 @@ class Forwarder:
         self._checkpoint = found.keep_from
         self._takes = takes_of(store)
         self.counts = Counts(found.state, self._takes)
-        if found.state is None and not backfill:
-            self.counts.before = self._unseen()
-        self._recount(found.keep_from, found.position)
+        self._take_up(found, backfill=backfill)
 
-    def _unseen(self) -> NDArray[np.int64]:
-        """What was committed, a signal, and is no longer in the journal: this store is newer than that."""
-        before = self._journal.identity.totals(len(self._journal.signals))["committed"]
-        start, end = 0, self._journal.position
-        while start < end and before.any():
-            chunk = self._journal.read(start, _BACKFILL | {RecordKind.READINGS}, upto=end)
+    def _take_up(self, found: ConsumerState, *, backfill: bool) -> None:
+        """Count on from the checkpoint; a store that is new, or takes readings only now, did not see those before."""
+        takes = bool(self._kinds & (_BACKFILL | {RecordKind.READINGS}))
+        counts, known = self.counts, found.state is not None
+        if known and counts.took is None:
+            empty = not counts.sums(len(self._journal.signals)).any()
+            counts.took = takes and (backfill or not empty or not self._unseen(found.keep_from).any())
+        changed = known and counts.took != takes
+        if takes and not backfill and (changed or not known):
+            unseen = self._unseen(found.position if changed else found.keep_from)
+            counts.before = np.append(counts.before, np.zeros(len(unseen) - len(counts.before), np.int64)) + unseen
+        counts.took = takes
+        if changed:
+            self._checkpoint = found.position
+            state = counts.snapshot()
+            self._journal.advance(self.name, found.position, keep_from=found.position, state=state).result()
+        else:
+            self._recount(found.keep_from, found.position)
+
+    def _unseen(self, position: int) -> NDArray[np.int64]:
+        """What was committed, a signal, is in no count of this store, and is not in the journal behind `position`."""
+        size = len(self._journal.signals)
+        other = self._journal.consumer(backfill_lane(self.store.name))
+        others = Counts(None if other is None else other.state)
+        past = 0 if other is None else other.position if others.took is False else other.keep_from
+        before = self._journal.identity.totals(size)["committed"] - self.counts.sums(size) - others.sums(size)
+        self._take_off(before, RecordKind.READINGS, position)
+        self._take_off(before, RecordKind.BACKFILL, past)
+        return before
+
+    def _take_off(self, counts: NDArray[np.int64], kind: RecordKind, start: int) -> None:
+        """Take from `counts` the readings of a kind that are in the journal behind `start`."""
+        end = self._journal.position
+        while start < end and counts.any():
+            chunk = self._journal.read(start, frozenset({kind}), upto=end)
             for record in chunk.records:
                 if record.batch is not None:
                     counted = np.bincount(record.batch.signal)
-                    before[: len(counted)] -= counted
+                    counts[: len(counted)] -= counted
             start = chunk.upto
-        return before
 
     def _recount(self, start: int, end: int) -> None:
         """Count again what was written after the checkpoint."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from fieldlab.model import Batch, Guarantee, Record, RecordKind, SignalKey
 from ingest.audit import Audit, audit
@@ -211,6 +212,56 @@ def test_what_was_stored_after_the_last_checkpoint_is_counted_again(
     found = audit(journal, ["one"])
     assert found.broken() == {}
     assert row(found, 0) == (0, 10, 0, 0, 0)
+
+
+class Choosing(Store):
+    """Takes `load` alone, or no readings at all."""
+
+    def __init__(self, name: str, *, readings: bool = True) -> None:
+        super().__init__(name)
+        self.kinds = frozenset({RecordKind.FINDING}) | (
+            {RecordKind.READINGS, RecordKind.BACKFILL} if readings else frozenset()
+        )
+
+    def write(self, records: Sequence[Record]) -> list[DeadLetter]:
+        del records
+        return []
+
+    def takes(self) -> NDArray[np.bool_]:
+        return np.array([True, False])
+
+
+def test_what_a_store_is_not_to_take_is_left_out(open_journal: Callable[..., Journal], worker: Worker) -> None:
+    journal = open_journal()
+    lanes = lanes_of(journal, Choosing("uns"), worker)
+    takes = {"uns": lanes[0].store.takes}  # type: ignore[attr-defined]  # it is choosy
+    journal.append(batch(0, 0, 30)).result()
+    journal.append(batch(1, 0, 20)).result()
+    forward(*lanes)
+    journal.append(batch(1, 50, 7)).result()
+    for found in (audit(journal, ["uns"], takes), audit(open_journal(), ["uns"], takes)):
+        assert (row(found, 0), row(found, 1)) == ((0, 30, 0, 0, 0), (0, 0, 0, 0, 7))
+        assert found.stores[0].left_out.tolist() == [0, 20]
+        assert found.broken() == {}
+
+
+def test_a_store_that_takes_readings_only_now_did_not_see_those_before(
+    open_journal: Callable[..., Journal], worker: Worker
+) -> None:
+    count = 0
+    stored = 0
+    for readings in (False, True, False, True, True):
+        journal = open_journal()
+        lanes = lanes_of(journal, Choosing("uns", readings=readings), worker)
+        journal.append(batch(0, count, 10)).result()
+        journal.append(batch(0, count - 1000, 4), kind=RecordKind.BACKFILL).result()
+        count += 10
+        stored += 14 if readings else 0
+        forward(*lanes)
+        if readings:
+            found = audit(journal, ["uns"], {"uns": lanes[0].store.takes})  # type: ignore[attr-defined]  # it is choosy
+            assert found.broken() == {}
+            assert row(found, 0)[1] == stored
 
 
 def test_a_reading_that_vanished_is_found(open_journal: Callable[..., Journal], worker: Worker) -> None:

@@ -50,7 +50,7 @@ class MqttStore:
     def write(self, records: Sequence[Record]) -> Sequence[DeadLetter]:
         """See `Store`. Returns when the broker has answered every message."""
         rows = [row for r in records for row in r.rows if isinstance(row, Finding | Verdict | PartEvent)]
-        batches = [r.batch for r in records if r.batch is not None]
+        batches = [r.batch for r in records if r.batch is not None and self._config.readings]
         with self._lock:
             return self._with_connection(lambda connection: self._publish(connection, concat(batches), rows))
 
