@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from starlette.routing import BaseRoute
 
-from edge import accounts, acknowledge, capabilityreport, http, limits, partreport, queries, remedy
+from edge import accounts, acknowledge, capabilityreport, http, limits, oeereport, partreport, queries, remedy
 from edge.acting import RunningActions
 from edge.backpressure import Backpressure
 from edge.catalog import Catalog
@@ -160,6 +160,7 @@ class Agent:
             "ledger": self._ledger.totals(),
             **accounts.overview(self._journal, self._gaps, self._ledger),
             "actions": self._actions.outcomes,
+            "not_judged": self._judge.unjudged(),
             "set_aside_input": self._set_aside + sum(r.intake.set_aside_count for r in list(self._sources)),
             "journal": msgspec.to_builtins(journal),
         }
@@ -260,6 +261,7 @@ class Agent:
         routes += queries.routes(self._reader)
         routes += partreport.routes(self._reader)
         routes += capabilityreport.routes(self._reader, lambda: self._config)
+        routes += oeereport.routes(self._reader, lambda: self._config, self._gaps.since)
         if self._board is not None:
             routes += self._board(self._reader, self.status, self._drain.is_set)
         return routes

@@ -81,6 +81,15 @@ class Judge:
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, ask, self._engine)
 
+    def unjudged(self) -> dict[str, int]:
+        """Readings that were stored and not judged, by reason; safe to call from any thread.
+
+        `late`, `implausible`, `doubted`, `sick` and `unusable` as the engine counts them; `let_go`: see `not_judged`.
+        """
+        counters = self._engine.counters
+        reasons = ("late", "implausible", "doubted", "sick", "unusable")
+        return {**{reason: counters[reason] for reason in reasons}, "let_go": self.not_judged}
+
     def wake(self) -> None:
         """Say that the journal has more; to be called in the event loop."""
         self._wake.set()

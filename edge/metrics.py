@@ -84,10 +84,9 @@ class _Snapshot(Collector):
                 family = figures if name in _FIGURES or name.endswith(("_days", "_ms")) else events
                 family.add_metric([source["name"], name], count)
         yield from (connected, missing, events, figures)
-        actions = CounterMetricFamily("fieldlab_actions", "Actions on machines, by outcome", labels=["outcome"])
-        for outcome, count in status["actions"].items():
-            actions.add_metric([outcome], count)
-        yield actions
+        yield _counts("fieldlab_actions", "Actions on machines, by outcome", "outcome", status["actions"])
+        text = "Readings stored and not judged, by reason"
+        yield _counts("fieldlab_not_judged_readings", text, "reason", status["not_judged"])
         configuration = status["configuration"]
         yield CounterMetricFamily("fieldlab_reloads", "Configurations applied", value=configuration["reloads"])
         yield GaugeMetricFamily(
@@ -97,6 +96,13 @@ class _Snapshot(Collector):
         )
         yield GaugeMetricFamily("fieldlab_memory_bytes", "Resident memory of the agent", value=status["memory_bytes"])
         yield GaugeMetricFamily("fieldlab_uptime_seconds", "Seconds since the agent started", value=status["uptime"])
+
+
+def _counts(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
 
 
 def render(status: Mapping[str, Any]) -> tuple[bytes, str]:

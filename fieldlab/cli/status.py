@@ -54,6 +54,8 @@ def _print(status: dict[str, Any]) -> None:
         _line(f"{losses['guarantee']}: {number} signal{'s' if number != 1 else ''}, {losses['loss']}")
     for cause, states in status["gaps"]["by_cause"].items():
         _line(f"gaps, {cause.replace('_', ' ')}: " + ", ".join(f"{count} {state}" for state, count in states.items()))
+    if reasons := {reason: count for reason, count in status["not_judged"].items() if count}:
+        _line("stored, not judged: " + ", ".join(f"{count} {r.replace('_', ' ')}" for r, count in reasons.items()))
     journal = status["journal"]
     full = " FULL: sources are held" if journal["full"] else ""
     _line(f"journal: {journal['bytes'] / 1e6:.1f} of {journal['max_bytes'] / 1e6:.0f} MB{full}", journal["error"])

@@ -150,3 +150,30 @@ def test_a_broker_that_goes_away_shows(
     wait_until(lambda: process.status()["ready"], 30.0, "it comes back")
     assert get(f"http://{address}/readyz")[0] == 200
     assert process.stop() == 0
+
+
+def test_late_readings_are_stored_and_counted_as_not_judged(
+    mosquitto: Callable[..., Any],
+    agent: Callable[..., Any],
+    publish: Callable[..., Any],
+    mqtt_source: Callable[..., str],
+    fieldlab: Callable[..., Any],
+    free_port: Callable[[], int],
+    wait_until: Callable[..., Any],
+) -> None:
+    broker, address = mosquitto(), f"127.0.0.1:{free_port()}"
+    chart = '[[chart]]\nname = "load"\nkind = "individuals"\nsignals = ["*/load"]\nper = "reading"\nbaseline = 30\n'
+    process = agent('[[store]]\nkind = "embedded"\n' + mqtt_source(broker) + chart, http=address).start()
+    publisher = publish(broker)
+    for second in (0, 100, 200, 10, 20):
+        payload = json.dumps({"value": 1.0, "ts": 1_763_900_000 + second})
+        publisher.send([("fieldlab/drachten/shavers/3/cnc-07/load", payload)])
+        wait_until(process.settled, 20.0)
+    wait_until(lambda: process.status()["not_judged"]["late"] == 2, 20.0)
+    wait_until(lambda: process.ledger()["stored"] == 5, 20.0)
+    assert "stored, not judged: 2 late" in fieldlab("status", "--config", process.config).out
+    assert 'fieldlab_not_judged_readings_total{reason="late"} 2.0' in get(f"http://{address}/metrics")[1]
+    process.kill()
+    process.start()
+    assert process.status()["not_judged"]["late"] == 2, "it is part of what a crash does not change"
+    assert process.stop() == 0

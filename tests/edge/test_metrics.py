@@ -31,6 +31,7 @@ STATUS = {
         }
     ],
     "actions": {"done": 2, "refused": 1},
+    "not_judged": {"late": 3, "let_go": 0},
     "memory_bytes": 10.0,
     "configuration": {"reloads": 2, "refused": "", "waiting": ""},
     "uptime": 1.5,
@@ -51,6 +52,7 @@ def test_what_falls_is_a_gauge_and_what_rises_a_counter() -> None:
     assert samples["fieldlab_consumer_failing", frozenset({"influxdb"})] == (1.0, "gauge")
     assert samples["fieldlab_readings_total", frozenset({"received"})] == (5.0, "counter")
     assert samples["fieldlab_actions_total", frozenset({"refused"})] == (1.0, "counter")
+    assert samples["fieldlab_not_judged_readings_total", frozenset({"late"})] == (3.0, "counter")
 
 
 def test_the_ledger_of_each_store_and_the_gaps_are_metrics() -> None:
