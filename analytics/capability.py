@@ -24,6 +24,7 @@ from analytics.distributions import chi2_quantile, normal_cdf, normal_quantile, 
 from analytics.normality import Normality, anderson_darling
 from analytics.pearson import misfit, moments, pearson
 from analytics.stability import Sigma, Stability, Within, stability, within_sigma
+from analytics.yields import Bound, exact_bound
 
 Floats = NDArray[np.float64]
 Method = Literal["normal", "pearson", "observed", "none"]
@@ -63,6 +64,7 @@ class Capability(msgspec.Struct, frozen=True):
         indices: name (Cp, Cpk, Cpl, Cpu, Cpm, Pp, Ppk, Ppl, Ppu) → index.
         not_stated: name → because.
         beyond: values below LSL and above USL.
+        beyond_share: both together as a share of n, with its exact interval; it holds for any distribution.
         expected_ppm: parts per million below LSL and above USL by the distribution; None where none fits.
         percentiles: 0.135 %, 50 % and 99.865 %, where the method is by percentiles.
     """
@@ -79,6 +81,7 @@ class Capability(msgspec.Struct, frozen=True):
     indices: dict[str, Index]
     not_stated: dict[str, str]
     beyond: tuple[int, int]
+    beyond_share: Bound
     expected_ppm: tuple[float, float] | None
     percentiles: tuple[float, float, float] | None = None
 
@@ -122,7 +125,8 @@ def capability(
     if nothing:
         return Capability(
             n, mean, short.value, overall, how, Stability(False, nothing), None, "none", nothing, {},
-            dict.fromkeys(("Cp", "Cpk", "Cpm", "Pp", "Ppk"), nothing), beyond, None,
+            dict.fromkeys(("Cp", "Cpk", "Cpm", "Pp", "Ppk"), nothing), beyond,
+            exact_bound(sum(beyond), n, confidence), None,
         )  # fmt: skip
     stable = Stability(False, unstable) if unstable else stability(values, group)
     normal = anderson_darling(values)
@@ -141,7 +145,8 @@ def capability(
     missing = _missing(spec, found, stable, method, words)
     kept = {name: index for name, index in found.items() if name not in missing}
     return Capability(
-        n, mean, short.value, overall, how, stable, normal, method, words, kept, missing, beyond, tails, points
+        n, mean, short.value, overall, how, stable, normal, method, words, kept, missing, beyond,
+        exact_bound(sum(beyond), n, confidence), tails, points,
     )  # fmt: skip
 
 

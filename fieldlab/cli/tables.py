@@ -33,12 +33,13 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class Section(msgspec.Struct, frozen=True):
-    """A part of a report under a heading of its own; pictures are for the HTML page alone."""
+    """A part of a report under a heading of its own. Its pictures, or all of it (`page_only`), are for HTML alone."""
 
     title: str
     lines: list[str] = []
     figures: list[Figure] = []
     tables: list[Table] = []
+    page_only: bool = False
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -58,6 +59,8 @@ def as_text(page: Page) -> str:
     for table in page.tables:
         lines += _text_table(table)
     for section in page.sections:
+        if section.page_only:
+            continue
         lines += ["", section.title, *(f"  {line}" for line in section.lines)]
         for table in section.tables:
             lines += _text_table(table)

@@ -117,6 +117,7 @@ def test_one_sided() -> None:
     assert "Cpl" not in found.not_stated
     assert "both" in found.not_stated["Cp"]
     assert found.beyond == (0, int(np.count_nonzero(normal(1) > 3.0)))
+    assert found.beyond_share.low <= found.beyond[1] / 200 <= found.beyond_share.high
 
 
 def test_not_normal_goes_by_percentiles() -> None:

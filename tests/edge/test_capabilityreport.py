@@ -182,6 +182,7 @@ def test_command(files: Path, request: Any, capsys: pytest.CaptureFixture[str]) 
     assert re.search(r"FAULT drachten/shavers/3/mill/temperature: \d+ of 300 values are beyond", text)
     assert "Not stated, because" in text
     assert "Alarm load" in text
+    assert "less than 1.22%" in text, "0 of 300, exactly: 1 - 0.025^(1/300)"
     assert main([*arguments, "--format", "html", "--out", str(files.parent / "page.html")]) == 1
     page = (files.parent / "page.html").read_text("utf-8")
     assert page.count("<svg") == 1 + 2 * 5

@@ -56,14 +56,15 @@ def page(data: dict[str, Any]) -> Page:
     faults = [f"{row['signal']}: {words}" for row in rows for words in _wrong(row, data["floor"])]
     columns = (
         "signal", "#n", "each", "#mean", "#sigma within", "#sigma", "#LSL", "#USL",
-        *(f"#{name}" for name in _NAMES), "#below", "#above", "#expected ppm", "stable", "method",
+        *(f"#{name}" for name in _NAMES), "#below", "#above", "#share beyond", "#expected ppm", "stable", "method",
     )  # fmt: skip
     table: list[tuple[object, ...]] = [
         (
             f"{row['machine']}/{row['name']}{f' [{unit}]' if (unit := row['unit']) else ''}", row["n"], row["each"],
             _number(row.get("mean")), _number(row.get("sigma_within")), _number(row.get("sigma_overall")),
             _number(row["lsl"]), _number(row["usl"]), *(_index(row["indices"].get(name)) for name in _NAMES),
-            row.get("below_lsl", "-"), row.get("above_usl", "-"), _ppm(row), _stable(row), row.get("method", "none"),
+            row.get("below_lsl", "-"), row.get("above_usl", "-"), _share(row) if "beyond_share" in row else "-",
+            _ppm(row), _stable(row), row.get("method", "none"),
         )
         for row in rows
     ]  # fmt: skip
@@ -122,6 +123,10 @@ def _section(row: dict[str, Any]) -> Section:
         share = row.get("uncertainty_of_tolerance")
         of = f", {share:.1%} of the tolerance" if share is not None else ""
         lines.append(f"expanded uncertainty of measurement {_number(row['uncertainty'])}{of}")
+    if "beyond_share" in row:
+        lines.append(
+            f"{_beyond(row)} of {row['n']} values beyond the specification: {_share(row)}, whatever they follow"
+        )
     lines += row["findings_words"]
     lines += [f"{', '.join(names)} not stated: {why}" for why, names in _by_reason(row["not_stated"]).items()]
     figures: list[Figure] = []
@@ -141,7 +146,7 @@ def _section(row: dict[str, Any]) -> Section:
         (name, f"{i['value']:.3f}", _number(i["low"]), _number(i["high"])) for name, i in sorted(row["indices"].items())
     ]
     tables = [Table("Indices", ("index", "#value", "#from", "#to"), indices)] if indices else []
-    return Section(f"{row['machine']}/{row['name']}", lines, figures, tables)
+    return Section(f"{row['machine']}/{row['name']}", lines, figures, tables, page_only=True)
 
 
 def _by_reason(not_stated: dict[str, str]) -> dict[str, list[str]]:
@@ -180,6 +185,13 @@ def _index(index: dict[str, Any] | None) -> str:
     if index["low"] is None:
         return f"{index['value']:.2f}"
     return f"{index['value']:.2f} ({index['low']:.2f} to {index['high']:.2f})"
+
+
+def _share(row: dict[str, Any]) -> str:
+    share = row["beyond_share"]
+    if not _beyond(row):
+        return f"less than {share['high']:.2%}"
+    return f"{share['share']:.2%} ({share['low']:.2%} to {share['high']:.2%})"
 
 
 def _ppm(row: dict[str, Any]) -> str:
