@@ -88,7 +88,7 @@ def test_a_gap_that_was_read_again_in_part_becomes_pieces(open_journal: Callable
         gaps.open("opcua-0", "source_down", {signal: start})
     gaps.end("opcua-0", 900, state="ended")
     gaps.note("opcua-0", "source_down", {0: (10**12, 10**12 + 5)})
-    first, second = (gap for gap in gaps.unsettled() if gap.end == 900)
+    first, second = sorted((gap for gap in gaps.unsettled() if gap.end == 900), key=lambda gap: gap.key.name)
     rests = {first.id: [(100, 200), (800, 900)], second.id: [(500, 900)]}
     gaps.close({first.id: 7, second.id: 3}, state="ended", detail="the history begins at 200", rests=rests).result(10)
     of = {

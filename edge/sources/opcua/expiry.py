@@ -31,6 +31,10 @@ _EVERY: Final = 3600.0  # s; sooner when a file has changed
 _DAY: Final = 24 * 3600 * 10**9
 
 
+class CertificateRenewedError(FieldlabError):
+    """There is a new certificate to be shown to the server."""
+
+
 class Ending(msgspec.Struct, frozen=True):
     """A certificate.
 
@@ -104,6 +108,16 @@ class Expiry:
         names = {"own": "certificate_days", "user": "user_certificate_days", "server": "server_certificate_days"}
         self.days = {names[one.what]: (one.ends - wall) // _DAY for one in endings}
         self._tell(endings, wall)
+
+    def see_to(self, used: certificates.Identity | None) -> None:
+        """`look`, and have a renewed certificate shown.
+
+        Raises:
+            CertificateRenewedError: if there is one that this server has not seen: connect with it.
+        """
+        self.look(used)
+        if self.renewed(used):
+            raise CertificateRenewedError(f"{self._config.url}: connecting with the renewed certificate")
 
     def renewed(self, used: certificates.Identity | None) -> bool:
         """Whether there is a renewed certificate that the server was not shown yet; true once for each."""

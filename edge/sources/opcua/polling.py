@@ -32,6 +32,7 @@ from edge.sources.opcua.polling_wire import as_notification, read_encoded, statu
 from edge.sources.opcua.receiver import Receiver
 from edge.sources.opcua.session import Receipt
 from edge.sources.opcua.signals import SignalMap
+from edge.sources.opcua.subscription import CLOCK_EVERY, clock_offset
 from edge.sources.opcua.supervise import serve_for_ever
 from fieldlab.errors import FieldlabError
 from ingest.stores.base import DeadLetter
@@ -71,12 +72,15 @@ class PollingSource:
         self._connected = self._was_connected = False
         self._error = "not connected yet"
         self._expiry = Expiry(self._config, context, sink)
+        self._clock_offset: float | None = None
         self._reads = self._late = self._unchanged = 0
 
     def status(self) -> SourceStatus:
         """How it is doing; safe to call from any thread."""
         counters = dict(msgspec.structs.asdict(self._counters))
         counters |= {"reads": self._reads, "polls_late": self._late, "unchanged": self._unchanged}
+        if self._clock_offset is not None:
+            counters["clock_offset_ms"] = round(self._clock_offset * 1000)
         counters |= self._expiry.days
         counters |= {"series_refused": self._signals.refused, "pending": len(self._waiting)}
         return SourceStatus(
@@ -124,6 +128,7 @@ class PollingSource:
             self._counters.reconnects += self._was_connected
             self._connected = self._was_connected = True
             self._expiry.look(link.identity)
+            self._clock_offset = await clock_offset(link)
             self._error = ""
             log.info("opcua_polling", source=self.name, url=self._config.url, signals=len(self._nodes))
             await self._receiver.typed.learn_states(link.session)
@@ -181,10 +186,15 @@ class PollingSource:
             groups.setdefault(every, []).append(handle)
         due = dict.fromkeys(groups, time.monotonic())
         look_again = time.monotonic() + self._config.retry_missing
+        next_clock = time.monotonic() + CLOCK_EVERY
         while True:
             if self._receiver.typed.unknown:
                 await self._receiver.typed.look_up(link.session)
+            self._expiry.see_to(link.identity)
             now = time.monotonic()
+            if now >= next_clock:
+                next_clock = now + CLOCK_EVERY
+                self._clock_offset = await clock_offset(link)
             if self._missing and now >= look_again:
                 await self._find(link, list(range(len(self._declared))))
                 return await self._poll(link)
@@ -260,4 +270,4 @@ class PollingSource:
         if self._connected:
             self._connected = False
             self._seen.clear()
-            self._keeper.lose(self._signals.indices(), words)
+            self._keeper.lose(self._signals.indices(), words, self._clock_offset)

@@ -28,7 +28,7 @@ from edge.sources.opcua.nodes import NodeAddress
 from edge.sources.opcua.receiver import Receiver, SubscriptionLostError
 from edge.sources.opcua.session import Acknowledgements
 from edge.sources.opcua.signals import SignalMap
-from edge.sources.opcua.subscription import Feed, clock_offset, read_namespaces, server_start
+from edge.sources.opcua.subscription import CLOCK_EVERY, Feed, clock_offset, read_namespaces, server_start
 from edge.sources.opcua.supervise import serve_for_ever
 from fieldlab.errors import FieldlabError
 from ingest.stores.base import DeadLetter
@@ -36,13 +36,8 @@ from ingest.stores.base import DeadLetter
 log = structlog.get_logger()
 
 _CLOSE_WITHIN: Final = 2.0
-_CLOCK_EVERY: Final = 60.0  # s between two looks at the server's clock
 _VAIN: Final = 2  # a session that could be resumed and yet gives nothing is worth no third try
 _SILENT: Final = 3  # keep-alive intervals without a word
-
-
-class CertificateRenewedError(FieldlabError):
-    """There is a new certificate to be shown to the server."""
 
 
 class SilentServerError(Exception):
@@ -273,15 +268,15 @@ class OpcuaSource:
         settle_at = time.monotonic() + max(1.0, 3 * feed.interval)  # by then the queues have been emptied
         next_retry = time.monotonic() + self._config.retry_missing
         next_sign = 0.0
-        next_clock = time.monotonic() + _CLOCK_EVERY
+        next_clock = time.monotonic() + CLOCK_EVERY
         self._next_look = time.monotonic() + self._config.stale / 2
         typed = self._receiver.typed
         await typed.learn_states(link.session)
         while True:
             await gone(link, tick)
-            self._look_at_certificates(link)
+            self._expiry.see_to(link.identity)
             if time.monotonic() >= next_clock:
-                next_clock = time.monotonic() + _CLOCK_EVERY
+                next_clock = time.monotonic() + CLOCK_EVERY
                 self._clock_offset = await clock_offset(link)
             if typed.unknown:
                 await typed.look_up(link.session)
@@ -319,16 +314,6 @@ class OpcuaSource:
                 self._events.wish()
         self._note_missing(feed)
         self._hold(link, feed)
-
-    def _look_at_certificates(self, link: Link) -> None:
-        """Say what ends soon.
-
-        Raises:
-            CertificateRenewedError: if there is a new certificate that this server has not seen: connect with it.
-        """
-        self._expiry.look(link.identity)
-        if self._expiry.renewed(link.identity):
-            raise CertificateRenewedError(f"{self._config.url}: connecting with the renewed certificate")
 
     async def _look_for_stale(self, link: Link, feed: Feed) -> None:
         """Read the items that are silent; make those anew of which the server has another value than we do."""

@@ -22,6 +22,7 @@ from edge.sources.opcua.nodes import NodeAddress
 from edge.sources.opcua.typed import Typed
 
 ITEMS_PER_CALL: Final = 1000
+CLOCK_EVERY: Final = 60.0  # s between two looks at the server's clock
 NOTIFICATIONS_PER_PUBLISH: Final = 10_000
 _MAX_ITEMS_NODE: Final = ua.NodeId(ua.Int32(11714))  # OperationLimits.MaxMonitoredItemsPerCall, OPC 10000-5, 6.3.11
 _CURRENT_TIME: Final = ua.NodeId(ua.Int32(2258))  # Server.ServerStatus.CurrentTime

@@ -138,12 +138,13 @@ def test_those_of_users_and_servers(
     assert {(f.signal, f.state) for f in findings(sink)[4:]} == {("_certificate.server", "cleared")}
 
 
+@pytest.mark.parametrize("mode", ["subscribe", "poll"])
 def test_a_running_agent_tells_it_and_shows_a_renewed_certificate_by_itself(
-    interop: Any, valid: Any, table: Any, context: Any, sink: Any, run_source: Any, wait_until: Any
+    interop: Any, valid: Any, table: Any, context: Any, sink: Any, run_source: Any, wait_until: Any, mode: str
 ) -> None:
     valid(-1, 20)
     server = interop(variables={"a": {"type": "Double", "value": 1}})
-    source = run_source(table(server, ["a"], security="best"), sink)
+    source = run_source(table(server, ["a"], security="best", mode=mode), sink)
     wait_until(lambda: findings(sink), what="at the connect")
     assert source.status.counters["certificate_days"] == 20
     assert source.status.counters["server_certificate_days"] > 30

@@ -20,6 +20,7 @@ def test_values_are_read_and_a_subscription_is_never_made(
     source = run_source(config, sink)
     wait_until(lambda: len(sink.readings()) >= 26, what="each once, in calls of 4")
     assert {r.name: r.value for r in sink.readings()} == {**{n: float(i) for i, n in enumerate(names)}, "text": "a"}
+    assert abs(source.status.counters["clock_offset_ms"]) < 5000, "the server's clock is this machine's"
     reads = source.status.counters["reads"]
     wait_until(lambda: source.status.counters["reads"] > reads + 5, what="more rounds")
     assert len(sink.readings()) == 26, "unchanged values are not given again"
