@@ -13,6 +13,8 @@ from analytics.trend_config import TrendConfig
 from edge.actions.config import BoundAction
 from edge.actions.wiring import bind_actions
 from edge.loops import refuse_loops
+from edge.oee import OeeConfig
+from edge.oee import errors as oee_errors
 from edge.sources import known_kinds as known_sources
 from edge.sources import load_kind as load_source
 from edge.sources.base import SourceContext
@@ -137,6 +139,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     actions: tuple[BoundAction, ...] = ()
     health: HealthKeys = HealthKeys()
     trends: tuple[TrendConfig, ...] = ()
+    oees: tuple[OeeConfig, ...] = ()
 
     def source_context(self, index: int) -> SourceContext:
         """What the source at `index` is told."""
@@ -188,6 +191,7 @@ class _Top(msgspec.Struct, frozen=True, kw_only=True):
     action: tuple[dict[str, Any], ...] = ()
     health: dict[str, Any] = {}
     trend: tuple[dict[str, Any], ...] = ()
+    oee: tuple[dict[str, Any], ...] = ()
 
 
 def load(path: Path, *, agent: str = "") -> AgentConfig:
@@ -228,10 +232,11 @@ def load(path: Path, *, agent: str = "") -> AgentConfig:
         parts=tuple(document.bind(PartConfig, t, f"part[{i}]") for i, t in enumerate(top.part)),
         curves=tuple(document.bind(CurveConfig, t, f"curve[{i}]") for i, t in enumerate(top.curve)),
         health=document.bind(HealthKeys, top.health, "health"),
+        oees=tuple(document.bind(OeeConfig, t, f"oee[{i}]") for i, t in enumerate(top.oee)),
         trends=tuple(document.bind(TrendConfig, t, f"trend[{i}]") for i, t in enumerate(top.trend)),
         actions=bind_actions(document, top.action, [(s.kind, s.config) for s in sources]),
     )
-    for key, message in validate(config.analytics()):
+    for key, message in [*validate(config.analytics()), *oee_errors(config.oees)]:
         raise document.error(message, key)
     _refuse_worker_with_judgement(document, config)
     refuse_loops(document, section.name, config.stores, config.sources)

@@ -10,7 +10,7 @@ MODULES = [
     "charts.xbar", "charts.attributes", "charts.ewma", "charts.cusum", "charts.residual", "charts.short_run",
     "charts.t2", "charts.mewma", "charts.pca", "charts.cva", "capability", "stability", "normality", "pearson",
     "yields", "msa", "guardband", "health.runs", "health.reference",
-    "trend", "trend_runner",
+    "trend", "trend_runner", "oee",
 ]  # fmt: skip
 
 
