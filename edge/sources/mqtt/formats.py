@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # config asks us for what a format makes of it
 
 _MODULES = {
     "json": "edge.sources.mqtt.multi",
+    "plain": "edge.sources.mqtt.plain",
     "octoprint": "edge.sources.mqtt.octoprint",
     "moonraker": "edge.sources.mqtt.moonraker",
     "bambu": "edge.sources.mqtt.bambu",

@@ -131,9 +131,13 @@ CASES = {
             ("plant/hall/oven/door", "true"),
             ("plant/hall/press/force", "12.25"),
             ("plant/hall/press/mode", '"auto"'),
+            ("plant/hall/press/log", "started"),
         ],
-        {"oven/temperature", "oven/door", "press/force", "press/mode"},
-        [{"format": "json", "topic": "plant/hall/{machine}/{signal}", "value": ""}],
+        {"oven/temperature", "oven/door", "press/force", "press/mode", "press/log"},
+        [
+            {"format": "json", "topic": "plant/hall/{machine}/{signal}", "value": ""},
+            {"format": "plain", "topic": "plant/hall/{machine}/{signal}", "topics": ["plant/hall/+/log"]},
+        ],
     ),
     "several": Case(
         [

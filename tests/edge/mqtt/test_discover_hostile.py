@@ -139,6 +139,7 @@ NAME = st.text(NASTY.replace("#", "") + "/", max_size=5) | st.sampled_from(["a",
 @example(
     devices=[("moonraker", "a"), ("octoprint", "a"), ("vda5050", "u/v/a/a"), ("vda5050", "u/v/b/a"), ("bambu", "a")]
 )
+@example(devices=[("moonraker", "/"), ("octoprint", "a/"), ("octoprint", "b/"), ("vda5050", "//"), ("bambu", "/x")])
 @example(devices=[("octoprint", "farm/a/x"), ("octoprint", "farm/b/x"), ("octoprint", "farm/b/y"), ("octoprint", "_n")])
 def test_devices_with_any_names(devices: list[tuple[str, str]], folder: Path) -> None:
     made = {

@@ -14,10 +14,10 @@ import pytest
 
 from edge.sources.base import SourceContext
 from edge.sources.mqtt.config import MqttConfig
+from edge.sources.mqtt.formats import dialect_of
 from edge.sources.mqtt.frames import Frames
 from edge.sources.mqtt.intake import Intake
-from edge.sources.mqtt.multi import dialect_of
-from fieldlab.model import Batch, SignalTable
+from fieldlab.model import Batch, Guarantee, SignalInfo, SignalKey, SignalTable
 
 COUNT = int(os.environ.get("FIELDLAB_FUZZ", "1500"))
 NOW = 1_795_000_000_000_000_000
@@ -61,6 +61,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "json": {},
     "dotted": {"value": "data.a", "status": ""},
     "plain": {"value": ""},
+    "text": {"format": "plain"},
     "values": {"values": {"nozzle": "temps.tool0.actual", "*": "data.*", "*.target": "temps.*.target", "v": "value"}},
 }
 
@@ -85,6 +86,19 @@ def mutated(random_: random.Random) -> bytes:
     return payload
 
 
+class Numbers:
+    """Gives signals their numbers."""
+
+    def __init__(self) -> None:
+        self._table = SignalTable()
+
+    def index(self, key: SignalKey, guarantee: Guarantee = "end-to-end") -> int:
+        return self._table.index(key)
+
+    def describe(self, info: SignalInfo, *, scale: float = 1.0, offset: float = 0.0) -> int:
+        return self._table.index(info.key)
+
+
 def columns(batch: Batch | None) -> Any:
     if batch is None:
         return None
@@ -99,8 +113,7 @@ def test_mutated_payloads(name: str) -> None:
     context = SourceContext(name="m", agent="a", index=0, site="s", area="a", line="l", data=Path("unused"))
 
     def intake() -> Intake:
-        table = SignalTable()
-        return Intake("m", dialect_of(config, context, lambda key, _guarantee="end-to-end": table.index(key)))
+        return Intake("m", dialect_of(config, context, Numbers()))
 
     random_ = random.Random(20261123)
     together, singly = intake(), intake()

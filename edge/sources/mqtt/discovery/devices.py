@@ -83,6 +83,8 @@ def _devices(name: str, claims: list[Claim], left_out: dict[str, str], taken: se
     for claim in claims:
         if any(level.startswith("_") for level in claim.prefix.split("/")):
             left_out.update(dict.fromkeys(claim.topics, "names that start with _ are never read"))
+        elif claim.prefix.endswith("/"):
+            left_out.update(dict.fromkeys(claim.topics, "`topic` cannot end with an empty level"))
         else:
             usable.append(claim)
     found: list[Planned] = []

@@ -9,6 +9,7 @@ from edge.sources.mqtt.config import NATIVE
 from edge.sources.mqtt.discovery.devices import Planned
 from edge.sources.mqtt.discovery.heard import Heard
 from edge.sources.mqtt.discovery.leaves import names_of
+from edge.sources.mqtt.discovery.recognise import JSON, PLAIN
 from edge.sources.mqtt.discovery.shapes import Shape, Shaped, shape_of
 from edge.sources.mqtt.topics import TopicTemplate, matches
 
@@ -79,7 +80,8 @@ def _joined(given: dict[_Key, list[str]], reads: Callable[[str, Shape], bool]) -
     joined: dict[_Key, list[str]] = {}
     for (depth, first, shape), topics in sorted(given.items(), key=lambda item: not item[0][2].time):
         for (other_depth, other_first, other), known in joined.items():
-            same = (depth, first, shape.value, shape.many) == (other_depth, other_first, other.value, other.many)
+            mine = (depth, first, shape.value, shape.many, shape.text)
+            same = mine == (other_depth, other_first, other.value, other.many, other.text)
             if same and all(reads(topic, other) for topic in topics):
                 known.extend(topics)
                 break
@@ -133,9 +135,15 @@ def source_of(group: Group, shaped: dict[str, Shaped], others: Sequence[str]) ->
         shaped: of each topic.
         others: topics that it must not read.
     """
-    keys: dict[str, Any] = {"format": "json", "topics": filters_for(group, others), "topic": group.template}
+    keys: dict[str, Any] = {
+        "format": PLAIN if group.shape.text else JSON,
+        "topics": filters_for(group, others),
+        "topic": group.template,
+    }
     if group.machine:
         keys["machine"] = group.machine
+    if group.shape.text:
+        return Planned(keys, group.topics, "named by its topics")
     if group.shape.many:
         keys["values"] = values_for(group, shaped)
     else:

@@ -10,7 +10,7 @@ from edge.sources.base import SourceContext
 from edge.sources.mqtt.discovery.devices import PARTS, Planned, plan
 from edge.sources.mqtt.discovery.generic import Group, groups, shapes, source_of
 from edge.sources.mqtt.discovery.heard import Heard, Tally, in_order
-from edge.sources.mqtt.discovery.recognise import JSON, SPARKPLUG, claims
+from edge.sources.mqtt.discovery.recognise import JSON, PLAIN, SPARKPLUG, claims
 from edge.sources.mqtt.discovery.replay import Found, Replay
 from edge.sources.mqtt.discovery.shapes import Shape, Shaped, reads
 from edge.sources.mqtt.sparkplug.naming import parse
@@ -48,7 +48,10 @@ class Proposing:
         payloads = {topic: [each.payload for each in heard.kept] for topic, heard in self._heard.items()}
         claimed, self.left_out = claims(payloads)
         for planned in plan(claimed, self._context, self.left_out):
-            self._add(planned, self._try(planned))
+            try:
+                self._add(planned, self._try(planned))
+            except ConfigError as e:
+                self.left_out.update(dict.fromkeys(planned.topics, str(e)))
         taken = {topic for claim in claimed for topic in claim.topics} | self.left_out.keys()
         shaped = shapes(self._heard, sorted(self._heard.keys() - taken), self.left_out)
         every = groups(shaped, self._reads)
@@ -187,13 +190,13 @@ class Proposing:
         kind: SignalKind = "gauge" if info is None else info.kind
         states = {} if info is None else info.states
         unit = self.units.get(found.key, "") if info is None else info.unit
-        described = form != JSON
+        described = form not in (JSON, PLAIN)
         text = str in kinds
-        if form in (JSON, SPARKPLUG):
+        if form in (JSON, PLAIN, SPARKPLUG):
             if bool in kinds and not kinds & {int, float, str}:
                 kind, states, described = "state", {"0": "false", "1": "true"}, False
-            elif text and info is None:
-                kind = "state" if _STATE_NAMES.search(name) and form == JSON else "text"
+            elif text and info is None and not kinds & {int, float}:
+                kind = "state" if _STATE_NAMES.search(name) and form != SPARKPLUG else "text"
             measured = kind == "gauge" and float in kinds and is_measured(name)
         else:
             measured = kind == "gauge" and unit in _PHYSICAL and is_measured(name)

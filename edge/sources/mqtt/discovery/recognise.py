@@ -12,6 +12,7 @@ from fieldlab.sparkplug.payload import decode
 
 _LONGEST: Final = 1_000  # characters of a device's topic
 JSON: Final = "json"
+PLAIN: Final = "plain"
 SPARKPLUG: Final = "sparkplug"
 _NAMESPACE: Final = f"{NAMESPACE}/"
 # The prefix is what stands above a device's own topics; the sources of the paths are in each format's dialect.

@@ -20,19 +20,25 @@ from edge.sources.mqtt.discovery.leaves import (
     unit_paths,
 )
 from edge.sources.mqtt.payload import JsonPayload, PayloadError, decode, time_and_status
+from edge.sources.mqtt.plain import PlainPayload
 from edge.sources.mqtt.rows import Rows
 from fieldlab.model.place import check_name
 
+_TEXT: Final = 200  # bytes of a text that may be a value; what is longer is for people
 _DAY: Final = 86_400_000_000_000
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """Keys of a `[[source]]`; `many`: the payload names several signals, and `value` is empty."""
+    """Keys of a `[[source]]`.
+
+    `many`: the payload names several signals, and `value` is empty; `text`: it is no JSON, and format `plain` reads it.
+    """
 
     value: str
     time: str
     status: str
     many: bool = False
+    text: bool = False
 
 
 class Shaped(msgspec.Struct):
@@ -66,8 +72,11 @@ def shape_of(topic: str, heard: Heard) -> Shaped:
     if not payloads:
         raise ValueError("no payload that is small enough was heard" if heard.large else "the payloads are empty")
     documents = [decoded for each in payloads if (decoded := _decoded(each)) is not None]
+    text = Shape("", "", "", text=True)
+    if len(documents) < len(payloads) and all(len(each) <= _TEXT and reads(text, each) for each in payloads):
+        return Shaped(text)
     if not documents:
-        raise ValueError("the payload is not JSON, a number or quoted text")
+        raise ValueError("the payload is neither JSON, a number nor short text")
     newest = documents[-1]
     leaves: Leaves = {path: leaf for each in documents for path, leaf in leaves_of(each).items()}
     if not isinstance(newest, dict):
@@ -117,7 +126,7 @@ def _single(payloads: list[bytes], leaves: Leaves) -> Shape | None:
 
 @lru_cache(maxsize=1000)
 def _reader(shape: Shape) -> JsonPayload:
-    return JsonPayload(shape.value, shape.time, shape.status)
+    return PlainPayload() if shape.text else JsonPayload(shape.value, shape.time, shape.status)
 
 
 def reads(shape: Shape, payload: bytes) -> bool:
