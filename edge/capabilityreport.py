@@ -80,6 +80,7 @@ def summary(reader: Reader, config: AgentConfig, since: int) -> dict[str, Any]:
         "signals": signals,
         "without_limits": sum(i.kind == "gauge" for i in infos) - sum(i.kind == "gauge" for i in limited),
         "load": load,
+        "machines": _families(load),
         "shift": f"{span_ns(analytics.shift) / 3.6e12:.3g} h",
     }
 
@@ -274,6 +275,23 @@ def _load(
                 "arl0": load.arl0, "designed_a_shift": designed, "findings": found, "shifts": shifts,
                 "findings_a_shift": found / shifts if shifts > 0 else None, "chance": share,
             })  # fmt: skip
+    return rows
+
+
+def _families(load: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same of all charts of each machine together; without a design where one chart has none."""
+    rows = []
+    for machine in dict.fromkeys(row["machine"] for row in load):
+        mine = [row for row in load if row["machine"] == machine]
+        known = [row["designed_a_shift"] for row in mine if row["designed_a_shift"] is not None]
+        found, shifts = sum(row["findings"] for row in mine), mine[0]["shifts"]
+        designed = sum(known) if len(known) == len(mine) else None
+        rows.append({
+            "machine": machine, "charts": len(mine), "channels": sum(row["channels"] for row in mine),
+            "designed_a_shift": designed, "findings": found, "shifts": shifts,
+            "findings_a_shift": found / shifts if shifts > 0 else None,
+            "chance": None if designed is None or shifts <= 0 else _chance(found, designed * shifts),
+        })  # fmt: skip
     return rows
 
 

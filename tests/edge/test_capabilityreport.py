@@ -166,6 +166,9 @@ def test_alarm_load_stands_beside_its_design(found: dict[str, Any]) -> None:
     assert (load["size"]["findings"], load["watts"]["findings"]) == (1, 25)  # not that limits were not frozen
     assert load["size"]["chance"] == pytest.approx(1 - np.exp(-PARTS / 370.4), abs=1e-2)
     assert load["watts"]["chance"] < 1e-5
+    (family,) = found["machines"]
+    assert (family["charts"], family["findings"]) == (2, 26)
+    assert family["designed_a_shift"] == pytest.approx(sum(row["designed_a_shift"] for row in found["load"]))
 
 
 def test_command(files: Path, request: Any, capsys: pytest.CaptureFixture[str]) -> None:

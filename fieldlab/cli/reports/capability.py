@@ -93,7 +93,7 @@ def _load(data: dict[str, Any]) -> Table:
             _number(row["designed_a_shift"]), row["findings"], _number(row["findings_a_shift"]),
             span(row["shifts"] * _seconds(data["shift"])), _judgement(row),
         )
-        for row in data["load"]
+        for row in [*({"chart": f"all {m['charts']} together", "each": "", **m} for m in data["machines"]), *data["load"]]
     ]  # fmt: skip
     columns = ("machine", "chart", "#signals", "each", "#false a shift, designed", "#findings", "#findings a shift",
                "#time", "so")  # fmt: skip
