@@ -31,7 +31,10 @@ def test_two_shifts_by_hand() -> None:
 
     10:00 running, 10:30 down (the motor, then from 10:45 the belt), 11:00 running, 12:10 idle, 12:20 running.
     """
-    at = lambda minutes: minutes * MINUTE  # noqa: E731  short
+
+    def at(minutes: int) -> int:
+        return minutes * MINUTE
+
     states = [(at(0), "running"), (at(30), "down"), (at(60), "running"), (at(130), "Idle "), (at(140), "running")]
     reasons = [(at(31), "motor"), (at(45), "belt"), (at(60), "")]
     shifts = [(at(0), at(60)), (at(120), at(180))]
