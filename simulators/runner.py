@@ -8,6 +8,7 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 
@@ -18,6 +19,7 @@ from simulators.machines import MACHINES, FaultEvent, Machine, Reading
 from simulators.pace import Pace
 from simulators.protocols.dialects import dialect_of
 from simulators.protocols.mqtt_device import MqttDevice, MqttError
+from simulators.protocols.mqtt_fleet import Device, Fleet
 from simulators.protocols.opcua_server import OpcUaServer
 from simulators.protocols.troubles import Troubles
 from simulators.scenarios import MachinePlan, Scenario, machines
@@ -25,6 +27,7 @@ from simulators.truth import TruthWriter
 
 _PATIENCE = 20.0  # s, for a broker to answer
 _LAST_WORDS = 2.0  # s, for the last acknowledgements when production is stopped
+_FLEET = 50  # machines with plain JSON, from which on paho's thread for each is too much
 _FIRST_TRY = 3.0  # s: a broker that does not know MQTT 5 may never answer
 
 
@@ -71,7 +74,8 @@ class Runner:
         self._habits = scenario.habits()
         days = 1 if any(h.kind == "expiring_certificate" for h in self._habits) else 365
         self._server = OpcUaServer(spoken, port=opcua_port, certificate_days=days) if spoken else None
-        self._devices: dict[str, MqttDevice] = {}
+        self._devices: dict[str, MqttDevice | Device] = {}
+        self._fleet: Fleet | None = None
         self._troubles = Troubles(self._habits, self._server)
         self._begin = 0
         self.opcua_url: str | None = None
@@ -82,8 +86,11 @@ class Runner:
 
     async def __aenter__(self) -> Self:
         try:
+            plain = [p for p in self._scenario.machine if self._scenario.dialect(p) == "json"]
+            if len(plain) >= _FLEET:
+                await self._connect_fleet(plain)
             for plan in self._scenario.machine:
-                if MACHINES[plan.kind].PROTOCOL == "mqtt":
+                if MACHINES[plan.kind].PROTOCOL == "mqtt" and plan.name not in self._devices:
                     self._devices[plan.name] = await self._connect(plan)
             if self._server:
                 await self._server.start()
@@ -229,10 +236,26 @@ class Runner:
             await made.connect(_PATIENCE)
         return made
 
+    async def _connect_fleet(self, plans: Sequence[MachinePlan]) -> None:
+        """Many machines, each with a connection of its own, without a thread for each."""
+        if self._mqtt is None:
+            raise MqttError(f"{len(plans)} machines speak MQTT, and there is no broker")
+        access = self._mqtt
+        places = [self._scenario.place(plan.name) for plan in plans]
+        names = ["sim-" + place.replace("/", "-") for place in places]
+        self._fleet = await Fleet(access.url, names, user=access.user, password=access.password).__aenter__()
+        for plan, place, device in zip(plans, places, self._fleet.devices, strict=True):
+            device.place, device.taken = place, partial(self._truth.write_readings, place)
+            self._devices[plan.name] = device
+
     async def _close(self) -> None:
         for device in self._devices.values():
-            await device.close()
+            if isinstance(device, MqttDevice):
+                await device.close()
         self._devices = {}
+        if self._fleet:
+            await self._fleet.__aexit__(None, None, None)
+            self._fleet = None
         if self._server and self.opcua_url:
             await self._server.stop()
             self.opcua_url = None
