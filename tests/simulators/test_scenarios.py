@@ -1,6 +1,7 @@
 """Scenario files: those that ship, and what is said of wrong ones."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,11 @@ def test_a_fault_of_the_first_station_is_a_defect_at_the_last() -> None:
     children = [r.value for r in steps["test-1"].readings if r.signal == "child_id"]
     assert children[:2] == ["join-1-000001", "join-1-000002"]
     assert steps["test-1"].parts[0].start == 3 * 400_000_000, "each station works one cycle later"
+
+
+def test_the_scenario_of_the_readme_runs(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "simulators" / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"^```toml scenario\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    scenario = load(written(tmp_path, block))
+    assert [m.name for m in machines(scenario, 0)] == ["fdm-1-1", "fdm-1-2", "fdm-1-3", "stamp-1", "form-1"]
+    assert scenario.habits()[0].end == 20 * 10**9
