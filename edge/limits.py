@@ -28,6 +28,7 @@ from ingest.journal import Journal
 from ingest.stores.base import Reader, StoreError
 
 MOST_VALUES = 100_000  # readings of a signal that a range is read of: the newest
+MOST_ITEMS = 10_000  # values that a wish may bring: more make no limits better
 _PATIENCE = 8.0  # seconds that an answer may take; the analytics may have a backlog
 
 
@@ -79,7 +80,10 @@ def asked_for(asked: dict[str, str], reader: Reader | None, config: AgentConfig)
         if reader is None:
             raise RefusedError("no store of this agent can be queried for that range: freeze on the newest values")
         start, end = int(asked.get("start") or 0), int(asked.get("end") or 2**63 - 1)
-        wish = msgspec.structs.replace(wish, items=items_of(reader, config.analytics(), wish, start, end))
+        items = items_of(reader, config.analytics(), wish, start, end)
+        if len(items) > MOST_ITEMS:
+            raise ValueError(f"{len(items)} values are more than a journal record should hold: at most {MOST_ITEMS}")
+        wish = msgspec.structs.replace(wish, items=items)
     return Control(time=time.time_ns(), action="freeze", by=asked.get("by", ""), detail=msgspec.to_builtins(wish))
 
 

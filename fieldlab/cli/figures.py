@@ -118,7 +118,10 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(n * power for n in (1, 2, 2.5, 5, 10) if n * power >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 12) if abs(i * step) < 1e9 else i * step for i in range(first, int(high / step + 1e-9) + 1)]
+    return [
+        round(i * step, 12) if abs(i * step) < 1e9 else i * step
+        for i in range(first, math.floor(high / step + 1e-9) + 1)
+    ]
 
 
 class _Axis:
@@ -140,7 +143,8 @@ def _frame(body: list[str], height: int, words: str) -> str:
 
 
 def _text(x: float, y: float, words: str, anchor: str = "start", soft: bool = False) -> str:
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}"{" class=t" if soft else ""}>{escape(words)}</text>'
+    kind = "t" if soft else "label"
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}" class="{kind}">{escape(words)}</text>'
 
 
 def _segment(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

@@ -87,13 +87,14 @@ def page(data: dict[str, Any]) -> Page:
 
 
 def _load(data: dict[str, Any]) -> Table:
+    together = [{"chart": f"all {m['charts']} together", "each": "", **m} for m in data["machines"]]
     rows: list[tuple[object, ...]] = [
         (
             f"{row['machine'].rsplit('/', 1)[-1]}", row["chart"], row["channels"], row["each"],
             _number(row["designed_a_shift"]), row["findings"], _number(row["findings_a_shift"]),
             span(row["shifts"] * _seconds(data["shift"])), _judgement(row),
         )
-        for row in [*({"chart": f"all {m['charts']} together", "each": "", **m} for m in data["machines"]), *data["load"]]
+        for row in [*together, *data["load"]]
     ]  # fmt: skip
     columns = ("machine", "chart", "#signals", "each", "#false a shift, designed", "#findings", "#findings a shift",
                "#time", "so")  # fmt: skip
