@@ -15,6 +15,7 @@ from edge.sources.base import SourceContext
 from edge.sources.mqtt.config import NATIVE, MqttConfig, validate_template
 from edge.sources.mqtt.dialect import Ignored
 from edge.sources.mqtt.formats import Signals
+from edge.sources.mqtt.keeper import Hole
 from edge.sources.mqtt.rows import Rows, Scalar
 from edge.sources.mqtt.scalars import number
 from edge.sources.mqtt.topics import TopicTemplate, is_shared
@@ -64,6 +65,7 @@ class Device:
         online: whether it says that it is there; None until it said so.
         memory: what its dialect remembers of it.
         lost_before: messages that are known to be missing before the one at hand; each had its signals.
+        complete_until: when the last message before those was made, ns; 0 if that is not known.
     """
 
     def __init__(self, place: Place) -> None:
@@ -71,6 +73,7 @@ class Device:
         self.online: bool | None = None
         self.memory: dict[str, Any] = {}
         self.lost_before = 0
+        self.complete_until = 0
         self._told: dict[str, tuple[Quantity, int, Guarantee]] = {}
         self._lost: set[str] = set()
 
@@ -114,6 +117,7 @@ class DeviceDialect:
 
     Attributes:
         counters: named totals; `skipped` are values that have no signal or are none.
+        missing: intervals in which messages never came; for a dialect that is a `Keeper`.
 
     Args:
         config: the `[[source]]` table.
@@ -127,6 +131,7 @@ class DeviceDialect:
         self, config: MqttConfig, context: SourceContext, signals: Signals, prefix: str, *, sure: bool = True
     ) -> None:
         self.counters: Counter[str] = Counter(skipped=0)
+        self.missing: list[Hole] = []
         self._template = TopicTemplate(prefix)
         self._levels = prefix.count("/") + 1
         self._defaults = {"site": context.site, "area": context.area, "line": context.line, "machine": config.machine}
@@ -161,7 +166,12 @@ class DeviceDialect:
         if device.lost_before:
             for index in set(numbers):
                 rows.lose(index, device.lost_before)
-            device.lost_before = 0
+            if device.complete_until and found:
+                words = f"{device.lost_before} messages of {device.place.machine} never came, as their numbers show"
+                end = max(each.time for each in found)
+                signals = tuple(sorted(set(numbers)))
+                self.missing.append(Hole(signals, device.complete_until, end, "ended", words, device.lost_before))
+            device.lost_before = device.complete_until = 0
         device.heard(found)
         return len(found)
 

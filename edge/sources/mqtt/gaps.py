@@ -56,7 +56,9 @@ class ConnectionGaps:
         """Messages never came, as the numbers of those around them show."""
         for hole in holes:
             spans = {signal: (hole.start, max(hole.end, hole.start + 1)) for signal in hole.signals}
-            self._sink.note_gap(self._source, "notification_lost", spans, state=hole.state, detail=hole.detail)
+            self._sink.note_gap(
+                self._source, "notification_lost", spans, state=hole.state, lost=hole.lost, detail=hole.detail
+            )
 
     def resumed(self, *, present: bool) -> None:
         """The broker has answered the subscriptions; `present`: it had kept our session."""

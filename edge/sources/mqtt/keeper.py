@@ -32,6 +32,7 @@ class Hole(msgspec.Struct, frozen=True):
         end: from here on nothing is missing, ns.
         state: `ended`, if messages are surely missing; `unverifiable`, if nobody can say whether there were any.
         detail: in words.
+        lost: readings of each signal known to be lost; 0 where nobody can count them.
     """
 
     signals: tuple[int, ...]
@@ -39,6 +40,7 @@ class Hole(msgspec.Struct, frozen=True):
     end: int
     state: Over
     detail: str
+    lost: int = 0
 
 
 class Keeper:

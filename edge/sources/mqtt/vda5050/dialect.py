@@ -12,6 +12,7 @@ from edge.sources.mqtt.config import MqttConfig
 from edge.sources.mqtt.device import Device, DeviceDialect, Reading
 from edge.sources.mqtt.dialect import Ignored
 from edge.sources.mqtt.formats import Signals
+from edge.sources.mqtt.keeper import Hole, Keeper
 from edge.sources.mqtt.payload import PayloadError
 from edge.sources.mqtt.scalars import document_of, number, table, time_of
 from edge.sources.mqtt.vda5050.state import (
@@ -49,8 +50,8 @@ _BACK: Final = 100
 _GAP_MAX: Final = 100_000  # messages; a larger jump is a counter that was set anew
 
 
-class VdaDialect(DeviceDialect):
-    """The format `vda5050`; see `DeviceDialect`."""
+class VdaDialect(DeviceDialect, Keeper):
+    """The format `vda5050`; see `DeviceDialect`, and `Keeper` for what never came."""
 
     def __init__(self, config: MqttConfig, context: SourceContext, signals: Signals, prefix: str) -> None:
         super().__init__(config, context, signals, prefix)
@@ -77,7 +78,7 @@ class VdaDialect(DeviceDialect):
                     self.numbers(found, what, at(document, where), time, status)
             return found
         self._state(found, document, time, status)
-        self._count(device, path, document)
+        self._count(device, path, document, time)
         return found
 
     def _state(self, found: list[Reading], document: dict[str, Any], time: int, status: int) -> None:
@@ -117,7 +118,12 @@ class VdaDialect(DeviceDialect):
             if known or not loads:
                 found.append(Reading(LOAD_WEIGHT, sum(known), time, status))
 
-    def _count(self, device: Device, path: str, document: dict[str, Any]) -> None:
+    def holes(self) -> list[Hole]:
+        """As in `Keeper`."""
+        found, self.missing = self.missing, []
+        return found
+
+    def _count(self, device: Device, path: str, document: dict[str, Any], time: int) -> None:
         """Note how many messages of a topic are missing before this one."""
         header = document.get("headerId")
         if not isinstance(header, int) or isinstance(header, bool):
@@ -128,9 +134,11 @@ class VdaDialect(DeviceDialect):
             return  # told again, or a vehicle that started anew: no reason to call what follows lost
         gap = header - last - 1
         headers[path] = header
+        times = device.memory.setdefault("times", {})
+        before, times[path] = times.get(path, 0), time
         if 0 < gap <= _GAP_MAX:
             self.counters["lost_messages"] += gap
-            device.lost_before = gap
+            device.lost_before, device.complete_until = gap, before
 
 
 def _connection(device: Device, document: dict[str, Any], time: int, arrival: int, *, retained: bool) -> list[Reading]:

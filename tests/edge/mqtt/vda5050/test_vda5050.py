@@ -159,6 +159,10 @@ def test_lost_readings_are_told_for_each_signal(ear: Any) -> None:
     assert v.rows.lost == {0: 2, 1: 2, 2: 2}
     v.rows.build()
     assert v.rows.lost == {}
+    (hole,) = v.dialect.holes()
+    assert (hole.signals, hole.start, hole.end) == ((0, 1, 2), NOON, NOON + S)
+    assert (hole.state, hole.lost, v.dialect.holes()) == ("ended", 2, [])
+    assert "2 messages of 0001 never came" in hole.detail
     for header in (6, 2, 3, 3):  # again, and a vehicle that started anew
         v.say(*message("visualization", header, 2, velocity=STATE["velocity"]))
     assert v.dialect.counters["lost_messages"] == 2
