@@ -216,3 +216,56 @@ def test_the_samples_run(
     finally:
         client.disconnect()
         client.loop_stop()
+
+
+def test_what_the_broker_refused_is_sent_again_after_a_repair(
+    mosquitto: Callable[..., Any],
+    agent: Callable[..., Any],
+    publish: Callable[[Any], Any],
+    mqtt_source: Callable[..., str],
+    listen: Callable[[Any], Ear],
+    fieldlab: Callable[..., Any],
+    wait_until: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    rights = tmp_path / "acl"
+    births = "topic write spBv1.0/plant/+/a\ntopic write spBv1.0/plant/DBIRTH/#\n"
+    rights.write_text(f"user fieldlab\ntopic read #\ntopic write uns/+/+/+/+/load\n{births}")
+    rights.chmod(0o600)
+    line, plant = mosquitto(), mosquitto(config=[f"acl_file {rights}"])
+    to_plant = (
+        f'kind = "mqtt"\nurl = "{plant.url}"\nusername = "{plant.user}"\npassword_file = "{plant.password_file}"\n'
+    )
+    process = agent(
+        f'[[store]]\n{to_plant}name = "uns"\nreadings = true\nprefix = "uns"\n'
+        f'[[store]]\n{to_plant}name = "spark"\nformat = "sparkplug"\nsparkplug = {{group = "plant"}}\n'
+        f"{mqtt_source(line)}",
+        name="a",
+    )
+    ear = listen(plant)
+    process.start()
+    publish(line).send(messages(0, 16))
+    wait_until(process.settled, 30.0)
+
+    def letters() -> list[dict[str, Any]]:
+        done = fieldlab("deadletter", "list", "--config", process.config, "--json")
+        found: list[dict[str, Any]] = json.loads(done.out)["deadletters"]
+        return found
+
+    def readings(store: str) -> int:
+        return sum(letter["readings"] for letter in listed if letter["store"] == store)
+
+    listed = letters()
+    assert {letter["reason"] for letter in listed} == {"Not authorized"}
+    assert (readings("uns"), readings("spark")) == (12, 16)
+    rights.write_text("user fieldlab\ntopic readwrite #\n")
+    plant.restart()
+    wait_until(lambda: fieldlab("deadletter", "replay", "--all", "--config", process.config).code == 0, 60.0)
+    assert letters() == []
+    stores = {store["name"]: (store["stored"], store["dead"]) for store in process.status()["ledger_stores"]}
+    assert stores == {"uns": (16, 0), "spark": (16, 0)}
+    wait_until(lambda: {name: sorted(rows, key=str) for name, rows in ear.heard.items()} == {
+        name: sorted(rows, key=str) for name, rows in expected(16).items()
+    })  # fmt: skip
+    assert fieldlab("report", "ledger", "--config", process.config).code == 0
+    assert process.stop() == 0
