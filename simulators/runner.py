@@ -32,12 +32,13 @@ _FIRST_TRY = 3.0  # s: a broker that does not know MQTT 5 may never answer
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach a broker. `protocol` None tries MQTT 5, then 3.1.1."""
+    """How to reach a broker. `protocol` None tries MQTT 5, then 3.1.1; `ca_file` says who signed an mqtts:// one."""
 
     url: str
     user: str = ""
     password: str = ""
     protocol: Literal["5", "3.1.1"] | None = None
+    ca_file: str = ""
 
 
 class Runner:
@@ -47,6 +48,7 @@ class Runner:
         scenario: what to run.
         truth: where to write what was sent.
         opcua_port: port of the OPC UA server; 0 takes a free one.
+        opcua_host: where it listens; loopback, unless in a container.
         mqtt: the broker; needed if a machine speaks MQTT.
         batch: how many readings of a signal go into one MQTT message.
 
@@ -64,6 +66,7 @@ class Runner:
         truth: TruthWriter,
         *,
         opcua_port: int = 0,
+        opcua_host: str = "127.0.0.1",
         mqtt: Access | None = None,
         batch: int = 1,
     ) -> None:
@@ -73,7 +76,7 @@ class Runner:
         spoken = {m.name: m.signals for m in made if m.PROTOCOL == "opcua"}
         self._habits = scenario.habits()
         days = 1 if any(h.kind == "expiring_certificate" for h in self._habits) else 365
-        self._server = OpcUaServer(spoken, port=opcua_port, certificate_days=days) if spoken else None
+        self._server = OpcUaServer(spoken, host=opcua_host, port=opcua_port, certificate_days=days) if spoken else None
         self._devices: dict[str, MqttDevice | Device] = {}
         self._fleet: Fleet | None = None
         self._troubles = Troubles(self._habits, self._server)
@@ -221,6 +224,7 @@ class Runner:
                 sent,
                 user=access.user,
                 password=access.password,
+                ca_file=access.ca_file,
                 protocol=protocol,
                 batch=self._batch,
                 dialect=dialect_of(self._scenario.dialect(plan), place, self._signals[plan.name]),

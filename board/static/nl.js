@@ -180,6 +180,7 @@ export default {
   "holding: the journal is kept for it": "houdt vast: het journaal wordt ervoor bewaard",
   "in the configuration.": "in de configuratie.",
   "inspect": "gekeurd",
+  "journal damaged": "journaal beschadigd",
   "journal full": "journaal vol",
   "later →": "later →",
   "learning": "leert",

@@ -45,7 +45,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--opcua-port", type=int, default=0, metavar="PORT", help="port of the OPC UA server (a free one)"
     )
     parser.add_argument(
+        "--opcua-host", default="127.0.0.1", metavar="HOST", help="where it listens (127.0.0.1: this computer alone)"
+    )
+    parser.add_argument(
         "--mqtt", metavar="URL", help="broker to publish to, such as mqtt://127.0.0.1:1883 (one of its own)"
+    )
+    parser.add_argument(
+        "--mqtt-ca-file", default="", metavar="FILE", help="who signed an mqtts:// broker's certificate"
     )
     parser.add_argument("--mqtt-user", default="", metavar="NAME", help="user at that broker")
     parser.add_argument("--mqtt-password-file", type=Path, metavar="FILE", help="file with that user's password")
@@ -102,7 +108,13 @@ def _serve(args: argparse.Namespace, scenario: "Scenario") -> int:
         try:
             if needs_broker and args.mqtt:
                 password = args.mqtt_password_file.read_text("utf-8").rstrip("\r\n") if args.mqtt_password_file else ""
-                access = Access(url=args.mqtt, user=args.mqtt_user, password=password, protocol=args.mqtt_protocol)
+                access = Access(
+                    url=args.mqtt,
+                    user=args.mqtt_user,
+                    password=password,
+                    protocol=args.mqtt_protocol,
+                    ca_file=args.mqtt_ca_file,
+                )
                 file = str(args.mqtt_password_file) if args.mqtt_password_file else None
                 about = {"user": args.mqtt_user, "password_file": file, "broker": "external"}
             elif needs_broker:
@@ -135,7 +147,14 @@ async def _main(args: argparse.Namespace, scenario: "Scenario", truth: Any, acce
         ).start()
     tell = _tell_json if args.json else _tell_person
     async with contextlib.AsyncExitStack() as stack:
-        runner = Runner(scenario, truth, opcua_port=args.opcua_port, mqtt=access, batch=args.mqtt_batch)
+        runner = Runner(
+            scenario,
+            truth,
+            opcua_port=args.opcua_port,
+            opcua_host=args.opcua_host,
+            mqtt=access,
+            batch=args.mqtt_batch,
+        )
         await stack.enter_async_context(runner)
         control = Control(runner)
         server = ControlServer(control, port=args.control or 0)

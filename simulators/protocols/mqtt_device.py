@@ -8,6 +8,7 @@ reconnect, so a subscriber can see it twice.
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -62,15 +63,17 @@ class MqttDevice:
         *,
         user: str = "",
         password: str = "",
+        ca_file: str = "",
         protocol: Literal["5", "3.1.1"] = "5",
         batch: int = 1,
         in_flight: int = 1000,
         dialect: Dialect | None = None,
     ) -> None:
         parts = urlsplit(url)
-        if parts.scheme != "mqtt" or not parts.hostname:
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
             raise MqttError(f"{url}: not a broker's address; such as mqtt://127.0.0.1:1883")
-        self._url, self._host, self._port = url, parts.hostname, parts.port or 1883
+        secure = parts.scheme == "mqtts"
+        self._url, self._host, self._port = url, parts.hostname, parts.port or (8883 if secure else 1883)
         self._place, self._sent, self._batch, self._limit = place, sent, batch, in_flight
         self._v5 = protocol == "5"
         self._dialect = dialect
@@ -92,6 +95,11 @@ class MqttDevice:
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id, clean_session=clean, protocol=version)
         if user:
             self._client.username_pw_set(user, password)
+        if secure:
+            try:
+                self._client.tls_set_context(ssl.create_default_context(cafile=ca_file or None))
+            except OSError as e:
+                raise MqttError(f"{ca_file}: {e.strerror or e}") from None
         self._client.max_inflight_messages_set(min(in_flight, _RECEIVE_MAXIMUM))
         self._client.reconnect_delay_set(1, 5)
         self._client.on_connect = self._on_connect

@@ -70,10 +70,11 @@ class _ReadOnly(SimpleRoleRuleset):
 
 
 class OpcUaServer:
-    """Serves the signals of machines on loopback.
+    """Serves the signals of machines.
 
     Args:
         machines: machine → its signals.
+        host: where to listen.
         port: TCP port; 0 takes a free one.
         certificate_days: how long its certificate is valid.
 
@@ -83,9 +84,16 @@ class OpcUaServer:
         notify_errors: values that a subscription of asyncua could not take.
     """
 
-    def __init__(self, machines: Mapping[str, Iterable[Signal]], *, port: int = 0, certificate_days: int = 365) -> None:
+    def __init__(
+        self,
+        machines: Mapping[str, Iterable[Signal]],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        certificate_days: int = 365,
+    ) -> None:
         self._machines = {name: tuple(signals) for name, signals in machines.items()}
-        self._port = port
+        self._host, self._port = host, port
         self._certificate = _certificate(certificate_days)
         self._writing = asyncio.Lock()
         self._server = Server(user_manager=_Visitors())
@@ -139,9 +147,9 @@ class OpcUaServer:
         for machine, signals in self._machines.items():
             await self._add_machine(namespace, machine, signals)
         _slow_sessions(server, lambda: self.delay)
-        server.set_endpoint(f"opc.tcp://127.0.0.1:{port}")
+        server.set_endpoint(f"opc.tcp://{self._host}:{port}")
         await server.start()
-        self.url = f"opc.tcp://127.0.0.1:{port}"
+        self.url = f"opc.tcp://{self._host}:{port}"
         _log.info("opcua_server_started", url=self.url, signals=len(self._cells))
 
     async def stop(self) -> None:

@@ -1,6 +1,8 @@
 """A real mosquitto with the shipped files and the script's secrets: who may connect, and do what."""
 
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,3 +158,23 @@ def test_what_waits_for_an_agent_survives_a_restart(hall: Hall, talk: Callable[.
     agent = talk("agent", lasting=True)
     hall.wait_until(lambda: len(agent.heard) == 1500, what="all that waited arrives")
     assert [int(payload) for _, payload in agent.heard] == list(range(1500))
+
+
+def test_simulated_machines_publish_through_it(hall: Hall, talk: Callable[..., Talker], tmp_path: Path) -> None:
+    """With the options that the compose file gives them."""
+    agent = talk("agent")
+    assert agent.subscribe("fieldlab/+/+/+/+/+") == "Granted QoS 1"
+    simulators = hall.secrets / "simulators"
+    url = f"mqtts://localhost:{hall.broker.port}"
+    given = f"--mqtt {url} --mqtt-user simulators --mqtt-password-file {simulators}/mqtt-password"
+    given += f" --mqtt-ca-file {simulators}/ca.crt --opcua-host 127.0.0.1 --duration 3600"
+    command = [sys.executable, "-m", "fieldlab.cli", "simulate", "hall", *given.split()]
+    with (tmp_path / "log").open("wb") as log:
+        machines = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+    try:
+        hall.wait_until(lambda: machines.poll() is not None or agent.heard, 60.0, "a printer's reading arrives")
+        assert machines.poll() is None, (tmp_path / "log").read_text()
+        assert agent.heard[0][0].startswith("fieldlab/drachten/shavers/3/printer-02/")
+    finally:
+        machines.kill()
+        machines.communicate()
