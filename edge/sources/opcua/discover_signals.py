@@ -14,12 +14,14 @@ from fieldlab.model import SignalKind
 
 # Numbers of builtin types, OPC 10000-6, 5.1.2.
 _BOOLEAN, _STRING, _DATETIME, _GUID, _XML, _QUALIFIED, _LOCALIZED, _ENUMERATION = 1, 12, 13, 14, 16, 20, 21, 29
+_STRUCTURE: Final = 22
 _INTEGERS: Final = frozenset({2, 3, 4, 5, 6, 7, 8, 9, 27, 28})
 _FLOATS: Final = frozenset({10, 11, 26})
 _TEXTS: Final = frozenset({_STRING, _GUID, _XML, _QUALIFIED, _LOCALIZED})
-_UNKEPT: Final = {15: "ByteString", 17: "NodeId", 18: "ExpandedNodeId", 19: "StatusCode", 22: "a structure"}
+_UNKEPT: Final = {15: "ByteString", 17: "NodeId", 18: "ExpandedNodeId", 19: "StatusCode"}
 _LONGEST_ARRAY: Final = 64
 _MOST_STATES: Final = 100
+_SHOWN_FIELDS: Final = 6
 # Levels that only order things: OPC 10000-100 (DI), Machinery, Robotics, Machine Tools.
 _ORDERING: Final = frozenset(
     {
@@ -104,6 +106,7 @@ async def signals_of(space: Space, variables: Variables) -> tuple[list[ProposedS
     bases = await space.base_types(list(types.values()))
     enumerated = [types[t] for t, base in bases.items() if base == _ENUMERATION]
     texts = await space.enumerations(enumerated)
+    fields = await space.structures([types[t] for t, base in bases.items() if base == _STRUCTURE])
     about = await _properties(space, keys)
     signals: list[ProposedSignal] = []
     left_out = list(variables.left_out)
@@ -111,13 +114,19 @@ async def signals_of(space: Space, variables: Variables) -> tuple[list[ProposedS
         fact = facts[key]
         base = bases.get(key_of(fact.data_type), 0) if fact.data_type is not None else 0
         base = base or _seen_type(fact)
+        data_type = key_of(fact.data_type) if fact.data_type is not None else ""
         reason = _unusable(fact, base)
+        if base == _STRUCTURE and not reason and data_type not in fields:
+            reason = "a structure, and the server does not tell its fields (or any may be there): add it by hand"
         if reason:
             left_out.append(f"{name}: {reason}")
             continue
-        data_type = key_of(fact.data_type) if fact.data_type is not None else ""
         states = _states(about[key]) or _texts(texts.get(data_type)) or _two_states(about[key], base)
-        signals.append(_signal(name, node_text(space.nodes[key].id, space.namespaces), fact, base, states, about[key]))
+        node = node_text(space.nodes[key].id, space.namespaces)
+        if base == _STRUCTURE:
+            signals.append(_structure(name, node, fact, fields[data_type]))
+        else:
+            signals.append(_signal(name, node, fact, base, states, about[key]))
     return signals, left_out
 
 
@@ -146,7 +155,7 @@ def _unusable(fact: Facts, base: int) -> str:
         return "this user may not read it"
     if base in _UNKEPT:
         return f"{_UNKEPT[base]}: add it by hand if that is meant"
-    if base not in _TEXTS | _INTEGERS | _FLOATS | {_BOOLEAN, _DATETIME, _ENUMERATION}:
+    if base not in _TEXTS | _INTEGERS | _FLOATS | {_BOOLEAN, _DATETIME, _ENUMERATION, _STRUCTURE}:
         return "its type cannot be told"
     value = plain(fact.value)
     if isinstance(value, list) and len(value) > _LONGEST_ARRAY:
@@ -193,6 +202,17 @@ def _signal(
         value="" if value is None else str(getattr(value, "Text", value))[:60],
         notes=tuple(note[:200] for note in notes),
     )
+
+
+def _structure(name: str, node: str, fact: Facts, fields: Sequence[str]) -> ProposedSignal:
+    """A structure: what is in it becomes signals, which are named when its values come."""
+    array = isinstance(plain(fact.value), list) or fact.rank >= 0
+    each = f"{name}[0]" if array else name
+    shown = ", ".join(f"{each}.{field}" for field in fields[:_SHOWN_FIELDS])
+    more = ", …" if len(fields) > _SHOWN_FIELDS or array else ""
+    notes = [fact.description] if fact.description and fact.description != name else []
+    notes.append(f"a structure, a signal a field: {shown}{more}" if fields else "a structure without fields")
+    return ProposedSignal(name=name, address={"node": node}, notes=tuple(note[:200] for note in notes))
 
 
 def _unit(about: Any) -> str:

@@ -17,6 +17,7 @@ from edge.sources.opcua.browse import (
     read_namespaces,
     read_values,
 )
+from edge.sources.opcua.datatypes import DataTypes
 
 OBJECTS: Final = ua.NodeId(ua.Int32(85))
 _WAVE: Final = 500  # nodes browsed before the bound is looked at again
@@ -141,6 +142,13 @@ class Space:
             ]
             found[key] = next(iter(builtin), 0)
         return found
+
+    async def structures(self, types: Sequence[ua.NodeId]) -> dict[str, list[str]]:
+        """Data type → the names of its fields, of the structures that can be read."""
+        known = DataTypes()
+        await known.learn(self._session, self.limits, types)
+        found = {key_of(node): known.types.structures.get(key_of(node)) for node in types}
+        return {key: [field.name for field in one.fields] for key, one in found.items() if one is not None}
 
     async def enumerations(self, types: Sequence[ua.NodeId]) -> dict[str, Any]:
         """Data type → its EnumStrings or EnumValues, where it has one of them."""

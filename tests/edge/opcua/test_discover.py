@@ -70,12 +70,24 @@ def status(cwd: Path) -> dict[str, Any]:
     return json.loads(done.stdout) if done.returncode == 0 else {}
 
 
+def unread(cwd: Path, signals: Any) -> set[str]:
+    """Which of these signals have no reading in the store, neither themselves nor a part of them."""
+    done = fieldlab("report", "ledger", "--json", "--config", "line.toml", cwd=cwd)
+    try:
+        rows = json.loads(done.stdout)["signals"]
+    except (ValueError, KeyError):
+        return set(signals)
+    read = {row["signal"] for row in rows if row["in_store"]}
+    return {name for name in signals if not any(re.fullmatch(re.escape(name) + r"([.\[].*)?", one) for one in read)}
+
+
 def test_companion_specifications(interop: Any, tmp_path: Path, wait_until: Any, agent: Any, free_port: Any) -> None:
     server = interop(
         nodesets=["di", "machinery", "ia", "isa95JobControl", "machineryJobs", "robotics", "machineTool", "packML"],
         instances=[MILL, *ROBOT, PACKER],
     )
     server.ask("analog", parent="press-4", name="force", low=0, high=40, unit="newton", value=12.0)
+    server.ask("add", name="window", type="ExtensionObject")
     server.ask("analog", parent="press-4", name="PartId", low=0, high=1, unit="newton", value=1.0)
     found = discovered(server.url, tmp_path, "--security", "none", port=free_port())
     text = (tmp_path / "line.toml").read_text()
@@ -92,6 +104,7 @@ def test_companion_specifications(interop: Any, tmp_path: Path, wait_until: Any,
     assert (force["unit"], force["lsl"], force["usl"]) == ("N", 0.0, 40.0)
     assert "EURange" in text
     assert found["part"] == [{"machine": "press-4", "id": "PartId"}]
+    assert "a structure, a signal a field: window.Low, window.High" in text
     charted = {s for chart in found["chart"] for s in chart["signals"]}
     assert {"robot-1/arm.axis_1.ActualPosition", "press-4/force"} <= charted
     assert not any("SerialNumber" in s for s in signals), "a nameplate is no signal"
@@ -104,6 +117,7 @@ def test_companion_specifications(interop: Any, tmp_path: Path, wait_until: Any,
         lambda: (s := status(tmp_path)) and s["sources"][0]["signals"] == len(signals) and s, 60, what="all signals"
     )
     assert running["sources"][0]["missing"] == {}
+    wait_until(lambda: not unread(tmp_path, signals), 60, what="a reading of every signal in the store")
 
 
 def test_our_simulator(tmp_path: Path, wait_until: Any, agent: Any, free_port: Any) -> None:
@@ -130,9 +144,8 @@ def test_our_simulator(tmp_path: Path, wait_until: Any, agent: Any, free_port: A
         assert "cnc-07/diameter" in chart["signals"]
         assert fieldlab("check", "line.toml", cwd=tmp_path).returncode == 0
         agent()
-        wait_until(
-            lambda: (s := status(tmp_path)) and s["sources"][0]["counters"]["readings"] > 100, 60, what="readings"
-        )
+        every = {f"cnc-07/{name}" for name in signals}
+        wait_until(lambda: not unread(tmp_path, every), 60, what="a reading of every signal")
     finally:
         simulator.kill()
         simulator.wait()
