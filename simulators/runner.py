@@ -7,7 +7,7 @@ async with Runner(scenario, truth, mqtt=Access(url=..., user=..., password=...))
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Literal, Self
@@ -51,6 +51,8 @@ class Runner:
         opcua_host: where it listens; loopback, unless in a container.
         mqtt: the broker; needed if a machine speaks MQTT.
         batch: how many readings of a signal go into one MQTT message.
+        users: name → password of those who may read the OPC UA server; none: everybody may.
+        history: how many of its last readings a number on the OPC UA server keeps.
 
     Attributes:
         opcua_url: where the OPC UA server listens; None without OPC UA machines.
@@ -69,6 +71,8 @@ class Runner:
         opcua_host: str = "127.0.0.1",
         mqtt: Access | None = None,
         batch: int = 1,
+        users: Mapping[str, str] | None = None,
+        history: int = 0,
     ) -> None:
         self._scenario, self._truth, self._mqtt, self._batch = scenario, truth, mqtt, batch
         made = machines(scenario, 0)
@@ -76,7 +80,11 @@ class Runner:
         spoken = {m.name: m.signals for m in made if m.PROTOCOL == "opcua"}
         self._habits = scenario.habits()
         days = 1 if any(h.kind == "expiring_certificate" for h in self._habits) else 365
-        self._server = OpcUaServer(spoken, host=opcua_host, port=opcua_port, certificate_days=days) if spoken else None
+        self._server: OpcUaServer | None = None
+        if spoken:
+            self._server = OpcUaServer(
+                spoken, host=opcua_host, port=opcua_port, certificate_days=days, users=users, history=history
+            )
         self._devices: dict[str, MqttDevice | Device] = {}
         self._fleet: Fleet | None = None
         self._troubles = Troubles(self._habits, self._server)

@@ -48,6 +48,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--opcua-host", default="127.0.0.1", metavar="HOST", help="where it listens (127.0.0.1: this computer alone)"
     )
     parser.add_argument(
+        "--opcua-user", metavar="NAME", help="who may read the OPC UA server, and nobody else (everybody)"
+    )
+    parser.add_argument("--opcua-password-file", type=Path, metavar="FILE", help="file with that user's password")
+    parser.add_argument(
+        "--opcua-history", type=int, default=0, metavar="N", help="readings that each number keeps as history (0)"
+    )
+    parser.add_argument(
         "--mqtt", metavar="URL", help="broker to publish to, such as mqtt://127.0.0.1:1883 (one of its own)"
     )
     parser.add_argument(
@@ -87,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
         return _fail(str(e), 2)
     if args.mqtt_batch < 1:
         return _fail("--mqtt-batch: must be at least 1", 2)
+    if bool(args.opcua_user) != bool(args.opcua_password_file):
+        return _fail("--opcua-user and --opcua-password-file: give both", 2)
     return _serve(args, scenario)
 
 
@@ -147,11 +156,16 @@ async def _main(args: argparse.Namespace, scenario: "Scenario", truth: Any, acce
         ).start()
     tell = _tell_json if args.json else _tell_person
     async with contextlib.AsyncExitStack() as stack:
+        users = {}
+        if args.opcua_user:
+            users[args.opcua_user] = args.opcua_password_file.read_text("utf-8").rstrip("\r\n")
         runner = Runner(
             scenario,
             truth,
             opcua_port=args.opcua_port,
             opcua_host=args.opcua_host,
+            users=users,
+            history=args.opcua_history,
             mqtt=access,
             batch=args.mqtt_batch,
         )

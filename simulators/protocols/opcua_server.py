@@ -11,6 +11,7 @@ events, which a simulator that owns its nodes does not need.
 import asyncio
 import datetime as dt
 import ipaddress
+import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -18,9 +19,11 @@ from typing import Any, Self
 
 import structlog
 from asyncua import ua
+from asyncua.common.node import Node
 from asyncua.crypto import cert_gen
 from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
 from asyncua.server.address_space import AttributeValue
+from asyncua.server.history import HistoryDict
 from asyncua.server.server import Server
 from asyncua.server.user_managers import UserManager
 from asyncua.ua.attribute_ids import AttributeIds
@@ -56,9 +59,27 @@ _log = structlog.get_logger()
 
 
 class _Visitors(UserManager):
-    """asyncua's user manager: everybody is a user, nobody an administrator."""
+    """asyncua's user manager: everybody is a user, or who has one of the passwords; nobody is an administrator."""
 
-    def get_user(self, *_: Any, **__: Any) -> User:
+    def __init__(self, users: Mapping[str, str]) -> None:
+        self._users = users
+
+    @property
+    def named(self) -> bool:
+        """Whether one must have a name."""
+        return bool(self._users)
+
+    def get_user(
+        self,
+        iserver: Any,  # noqa: ARG002  asyncua's signature
+        username: str | None = None,
+        password: str | None = None,
+        certificate: Any = None,  # noqa: ARG002  asyncua's signature
+    ) -> User | None:
+        if self._users:
+            known = self._users.get(username or "")
+            if known is None or not secrets.compare_digest(known.encode(), (password or "").encode()):
+                return None
         return User(role=UserRole.User)
 
 
@@ -77,6 +98,8 @@ class OpcUaServer:
         host: where to listen.
         port: TCP port; 0 takes a free one.
         certificate_days: how long its certificate is valid.
+        users: name → password of those who may come in; none: everybody may, also without a name.
+        history: how many of its last readings each number keeps, to be read as raw history.
 
     Attributes:
         url: where it listens, once started.
@@ -91,12 +114,18 @@ class OpcUaServer:
         host: str = "127.0.0.1",
         port: int = 0,
         certificate_days: int = 365,
+        users: Mapping[str, str] | None = None,
+        history: int = 0,
     ) -> None:
         self._machines = {name: tuple(signals) for name, signals in machines.items()}
         self._host, self._port = host, port
         self._certificate = _certificate(certificate_days)
         self._writing = asyncio.Lock()
-        self._server = Server(user_manager=_Visitors())
+        self._visitors = _Visitors(dict(users or {}))
+        self._history = history
+        self._storage = HistoryDict()
+        self._kept: dict[tuple[str, str], ua.NodeId] = {}  # what has a history
+        self._server = Server(user_manager=self._visitors)
         self._cells: dict[tuple[str, str], tuple[AttributeValue, bool]] = {}
         self.url = ""
         self.notify_errors = 0
@@ -114,7 +143,9 @@ class OpcUaServer:
         """Start anew with the values it had, on the same port, with so many namespaces of others before ours."""
         async with self._writing:
             await self.stop()
-            self._server = Server(user_manager=_Visitors())
+            self._server = Server(user_manager=self._visitors)
+            self._storage = HistoryDict()
+            self._kept = {}
             before_it, self._cells = self._cells, {}
             await self._start(int(self.url.rpartition(":")[2]), before)
             for key, (cell, _) in before_it.items():
@@ -146,6 +177,10 @@ class OpcUaServer:
         namespace = await server.register_namespace(NAMESPACE)
         for machine, signals in self._machines.items():
             await self._add_machine(namespace, machine, signals)
+        if self._history:
+            server.iserver.history_manager.set_storage(self._storage)
+        if self._visitors.named:
+            server.set_identity_tokens([ua.UserNameIdentityToken])
         _slow_sessions(server, lambda: self.delay)
         server.set_endpoint(f"opc.tcp://{self._host}:{port}")
         await server.start()
@@ -189,6 +224,9 @@ class OpcUaServer:
                 continue
             value = ua.DataValue(variant, status, source if reading.timed else None, now)
             cell.value = value
+            kept = self._kept.get((machine, reading.signal))
+            if kept is not None:
+                await self._storage.save_node_value(kept, value)
             if silent:
                 continue
             for handle, notify in tuple(cell.datachange_callbacks.items()):
@@ -230,9 +268,19 @@ class OpcUaServer:
                     Description=ua.LocalizedText(signal.unit),
                 )
                 await node.add_property(_node(f"{name}.EngineeringUnits", namespace), "0:EngineeringUnits", unit)
+            if self._history and not is_text:
+                await self._keep(machine, signal.name, node)
             cell = self._server.iserver.aspace[node.nodeid].attributes[AttributeIds.Value]
             cell.value = waiting
             self._cells[machine, signal.name] = (cell, is_text)
+
+    async def _keep(self, machine: str, signal: str, node: Node) -> None:
+        """Let a node have a history."""
+        await node.write_attribute(AttributeIds.Historizing, ua.DataValue(ua.Variant(True, ua.VariantType.Boolean)))
+        await node.set_attr_bit(AttributeIds.AccessLevel, ua.AccessLevel.HistoryRead)
+        await node.set_attr_bit(AttributeIds.UserAccessLevel, ua.AccessLevel.HistoryRead)
+        await self._storage.new_historized_node(node.nodeid, None, self._history)
+        self._kept[machine, signal] = node.nodeid
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -181,3 +181,31 @@ def test_a_port_that_is_taken_is_an_error(loop: asyncio.Runner, server: OpcUaSer
     port = int(server.url.rpartition(":")[2])
     with pytest.raises(OSError, match="in use"):
         loop.run(OpcUaServer({}, port=port).start())
+
+
+def test_who_may_come_in_and_what_the_history_keeps(loop: asyncio.Runner, tmp_path: Path) -> None:
+    async def go() -> None:
+        signals = {"cnc-07": MACHINES["cnc_mill"].SIGNALS}
+        async with OpcUaServer(signals, users={"reader": "s3cret"}, history=5) as server:
+            for user, password in (("", ""), ("reader", "wrong"), ("reader", ""), ("other", "s3cret")):
+                client = Client(server.url)
+                if user:
+                    client.set_user(user)
+                    client.set_password(password)
+                with pytest.raises(UaStatusCodeError) as refused:
+                    async with client:
+                        pass
+                assert refused.value.code in (
+                    StatusCodes.BadUserAccessDenied,
+                    StatusCodes.BadIdentityTokenRejected,
+                ), (user, password)
+            sent = [Reading("diameter", NS + i * 10**9, 25.0 + i) for i in range(8)]
+            await server.write("cnc-07", sent)
+            client = Client(server.url)
+            client.set_user("reader")
+            client.set_password("s3cret")
+            async with client:
+                kept = await (await node(client, "cnc-07.diameter")).read_raw_history(EPOCH, dt.datetime.now(dt.UTC))
+                assert [_row(v)[:2] for v in kept] == [(r.ts, r.value) for r in sent[-5:]]
+
+    loop.run(go())
