@@ -31,7 +31,7 @@ _NOTHING: dict[PartEventKind, frozenset[str]] = {  # what a signal says that tel
     "rework": _SILENT, "hold": _SILENT, "release": _SILENT,
 }  # fmt: skip
 _IN_UNIT = ("mean", "last", "min", "max")  # features that a specification limit can judge
-_REMEMBERS = {"ewma": "; its moving average", "cusum": "; its cumulative sum"}  # these limits are not of the value itself
+_REMEMBERS = {"ewma": "; its moving average", "cusum": "; its cumulative sum"}  # what their limits are of
 
 
 class PartTaker(msgspec.Struct):
@@ -392,8 +392,8 @@ class PartFlow:
         unit = f" {self._info(taker.key).unit}".rstrip()
         remembers = _REMEMBERS.get(runner.config.kind, "")
         return (
-            f"{runner.name}: {runner.config.feature_words} of {taker.key.name} {value:.6g}{unit}{remembers} breaks rule "
-            f"{', '.join(names)} (limits {limits.lcl:.6g} to {limits.ucl:.6g}{unit}, version {limits.version})"
+            f"{runner.name}: {runner.config.feature_words} of {taker.key.name} {value:.6g}{unit}{remembers} breaks "
+            f"rule {', '.join(names)} (limits {limits.lcl:.6g} to {limits.ucl:.6g}{unit}, version {limits.version})"
         )
 
     def _check_length(self, tracker: PartTracker, time: int) -> None:
