@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
+from analytics.config import TELLING
 from analytics.load import in_words, machine_load
 from edge.actions.check import check_actions
 from edge.config import AgentConfig, in_file
@@ -57,6 +58,15 @@ def _globs(config: AgentConfig, lines: list[CheckLine]) -> list[CheckLine]:
     heard = {str(signal) for line in lines for signal in line.data.get("heard", ())}
     asked = [(f"signal[{i}].match", rule.match) for i, rule in enumerate(config.rules)]
     asked += [(f"chart[{i}].signals", glob) for i, chart in enumerate(config.charts) for glob in chart.signals]
+    asked += [
+        (f"part[{i}].{kind}", f"{part.machine}/{name}")
+        for i, part in enumerate(config.parts)
+        for kind in TELLING
+        for name in getattr(part, kind)
+    ]
+    asked += [
+        (f"curve[{i}]", f"{curve.machine}/{name}") for i, curve in enumerate(config.curves) for name in curve.signals
+    ]
     return [
         _unmatched(key, glob, found, heard, silent=any(line.level != "ok" for line in lines))
         for key, glob in asked

@@ -281,7 +281,7 @@ def _struct(document: Document, section: str, kind: str, key: str) -> type[msgsp
 def _refuse_worker_with_judgement(document: Document, config: AgentConfig) -> None:
     """A shared subscription spreads one machine's readings: such an agent only stores."""
     checks = config.health.signals or config.trends or any(rule.sensor.said for rule in config.rules)
-    if not config.charts and not config.parts and not checks:
+    if not config.charts and not config.parts and not config.curves and not checks:
         return
     for source in config.sources:
         for topic in getattr(source.config, "topics", ()):

@@ -45,10 +45,10 @@ def smooth(random: np.random.Generator, count: int, points: int, width: float) -
 
 @pytest.mark.parametrize(("n", "rate", "width"), [(30, 0.05, 0.1), (30, 0.01, 0.1), (15, 0.05, 0.3), (30, 0.05, 1e-6)])
 def test_the_whole_curve_alarms_at_the_designed_rate(n: int, rate: float, width: float) -> None:
-    """In control: 60 baselines, 500 new curves each. From smooth to white, where the bound of Bonferroni counts."""
+    """In control: 40 baselines, 500 new curves each. From smooth to white, where the bound of Bonferroni counts."""
     random, grid = np.random.default_rng(8), np.linspace(0, 1, 50)
     share = []
-    for _ in range(60):
+    for _ in range(40):
         envelope = learn(grid, smooth(random, n, 50, width), rate)
         assert isinstance(envelope, Envelope)
         z = np.abs((smooth(random, 500, 50, width) - envelope.mean) / envelope.band).max(axis=1)
