@@ -225,9 +225,23 @@ const commands = {
   // An alarm of `source` on the variable `input`; `kind` is the type's name. It goes off when the input is set.
   alarm({ name, source, input, kind, limits, normal }) {
     const make = { ExclusiveLimitAlarmType: "instantiateExclusiveLimitAlarm", NonExclusiveLimitAlarmType: "instantiateNonExclusiveLimitAlarm" }[kind];
-    const what = { browseName: name, nodeId: `s=${name}`, componentOf: variables[source], conditionSource: variables[source], conditionName: name, inputNode: variables[input], optionals: ["ConfirmedState", "Confirm"], ...limits };
+    const what = { browseName: name, nodeId: `s=${name}`, componentOf: variables[source], conditionSource: variables[source], conditionName: name, inputNode: variables[input], optionals: ["ConfirmedState", "Confirm", "ShelvingState"], ...limits };
     variables[name] = make ? namespace[make](kind, what) : namespace.instantiateOffNormalAlarm({ ...what, normalState: variables[normal] });
     return { node: variables[name].nodeId.toString() };
+  },
+  // How long an alarm with ShelvingState is shelved: "OneShotShelved", "TimedShelved" or "Unshelved".
+  shelve({ name, state }) {
+    variables[name].shelvingState.setState(state);
+    variables[name].suppressedOrShelved.setValueFromSource({ dataType: DataType.Boolean, value: state !== "Unshelved" });
+    variables[name].raiseNewCondition({ message: state, severity: 500, quality: StatusCodes.Good, retain: true });
+  },
+  // A question of `source` to the operator, open until it is answered.
+  dialog({ name, source, prompt, open }) {
+    variables[name] = variables[name] || namespace.instantiateCondition("DialogConditionType", { browseName: name, nodeId: `s=${name}`, componentOf: variables[source], conditionSource: variables[source], conditionName: name });
+    const dialog = variables[name];
+    dialog.prompt.setValueFromSource({ dataType: DataType.LocalizedText, value: { text: prompt } });
+    dialog.dialogState.id.setValueFromSource({ dataType: DataType.Boolean, value: open });
+    dialog.raiseNewCondition({ message: prompt, severity: 300, quality: StatusCodes.Good, retain: open });
   },
   acknowledge({ name, comment, confirm }) {
     const branch = variables[name].currentBranch();

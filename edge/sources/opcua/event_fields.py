@@ -16,6 +16,7 @@ from edge.sources.opcua.wire import Cursor
 
 BASE_EVENT: Final = 2041
 _CONDITION, _ACKNOWLEDGEABLE, _ALARM, _LIMIT, _EXCLUSIVE, _NON_EXCLUSIVE = 2782, 2881, 2915, 2955, 9341, 9906
+_DIALOG: Final = 2830
 _DATE_TIME: Final = 13
 _MOST_FIELDS: Final = 1000
 
@@ -69,6 +70,11 @@ FIELDS: Final = (
     Field("high", "flag", _NON_EXCLUSIVE, ("HighState", "Id")),
     Field("low", "flag", _NON_EXCLUSIVE, ("LowState", "Id")),
     Field("low_low", "flag", _NON_EXCLUSIVE, ("LowLowState", "Id")),
+    # Behind the others: a subscription that an earlier program made goes on with the fields that it asked for.
+    Field("suppressed_or_shelved", "flag", _ALARM, ("SuppressedOrShelved",)),
+    Field("shelving", "text", _ALARM, ("ShelvingState", "CurrentState")),
+    Field("dialog", "flag", _DIALOG, ("DialogState", "Id")),
+    Field("prompt", "text", _DIALOG, ("Prompt",)),
 )
 
 

@@ -29,6 +29,7 @@ _LONGEST_TEXT: Final = 4000
 _DETAILS: Final = (
     "condition_name", "enabled", "confirmed", "quality", "comment", "limit_state", "high_high_limit", "high_limit",
     "low_limit", "low_low_limit", "high_high", "high", "low", "low_low",
+    "suppressed_or_shelved", "shelving", "dialog", "prompt",
 )  # fmt: skip
 
 

@@ -51,6 +51,8 @@ VALUES = {
     ua.VariantType.QualifiedName: st.builds(ua.QualifiedName, st.text(max_size=5), st.just(1)),
     ua.VariantType.NodeId: st.builds(ua.NodeId, st.text(min_size=1, max_size=5), st.just(2)),
     ua.VariantType.StatusCode: st.builds(ua.StatusCode, st.just(ua.UInt32(0x80000000))),
+    ua.VariantType.XmlElement: st.builds(ua.XmlElement, st.text(max_size=8)),
+    ua.VariantType.DiagnosticInfo: st.builds(ua.DiagnosticInfo, SymbolicId=st.just(1), AdditionalInfo=st.just("why")),
     ua.VariantType.ExtensionObject: st.builds(ua.Range, Low=st.just(1.0), High=st.just(2.0)),
 }  # fmt: skip
 # OPC 10000-6, 5.1.9: null, empty and zero-length arrays are semantically the same, and so are Strings and ByteStrings.

@@ -115,6 +115,38 @@ def test_an_alarm_is_raised_acknowledged_and_over(
     assert source.status.counters["ignored"] == 0
 
 
+def test_branches_shelving_and_dialogs(plant: Plant, sink: Any, events: Any, run_source: Any, wait_until: Any) -> None:
+    plant.alarm("hot")
+    source = run_source(events(plant), sink)
+    wait_until(lambda: ready(source))
+    plant.put("hot", 95)
+    wait_until(lambda: rows(sink, "hot"))
+    plant.put("hot", 50)
+    wait_until(lambda: rows(sink, "hot")[-1].active is False)
+    plant.put("hot", 95)  # raised again before anybody has acknowledged: the earlier state is kept as a branch
+    wait_until(lambda: [row for row in rows(sink, "hot") if "branch" in row.detail], what="the branch")
+    branch = next(row for row in rows(sink, "hot") if "branch" in row.detail)
+    assert branch.detail["branch"]
+    assert (branch.acknowledged, branch.retain) == (False, True)
+    assert "branch" not in rows(sink, "hot")[0].detail
+    plant.server.ask("shelve", name="hot", state="OneShotShelved")
+    wait_until(lambda: rows(sink, "hot")[-1].message == "OneShotShelved")
+    assert rows(sink, "hot")[-1].detail["shelving"] == "OneShotShelved"
+    assert rows(sink, "hot")[-1].detail["suppressed_or_shelved"] == "true"
+    plant.server.ask("dialog", name="ask", source=f"{plant.server.prefix}press", prompt="Is the guard shut?", open=True)
+    wait_until(lambda: rows(sink, "ask"))
+    asked = rows(sink, "ask")[-1]
+    assert (asked.kind, asked.detail["prompt"], asked.detail["dialog"]) == (
+        "DialogConditionType", "Is the guard shut?", "true",
+    )  # fmt: skip
+    assert asked.retain
+    plant.server.ask(
+        "dialog", name="ask", source=f"{plant.server.prefix}press", prompt="Is the guard shut?", open=False
+    )
+    wait_until(lambda: rows(sink, "ask")[-1].detail["dialog"] == "false")
+    assert rows(sink, "ask")[-1].retain is False
+
+
 @pytest.mark.parametrize("kind", ["NonExclusiveLimitAlarmType", "OffNormalAlarmType"])
 def test_other_kinds_of_alarm(
     plant: Plant, sink: Any, events: Any, run_source: Any, wait_until: Any, kind: str
