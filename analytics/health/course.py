@@ -194,6 +194,8 @@ class Course:
             ))  # fmt: skip
 
     def _raise_coarse(self, slot: int, i: int) -> None:
+        if self._all_rest(slot, int(self._rows.time[i]), col.EQUAL, col.EQUAL_DOUBT, self._rows.equal):
+            return
         typical = float(self.table.real[slot, col.TYPICAL])
         step = float(self._rows.step[i])
         self.raise_(slot, "quantised", int(self._rows.time[i]), step, typical, (
@@ -210,7 +212,8 @@ class Course:
             if rows.coarse.get(i) is False:
                 self.clear(slot, time, "its steps are fine again")
         elif rule in WELL_AFTER:
-            whole[col.WELL] = 0 if rows.doubt[i] or jump else whole[col.WELL] + 1
+            rests = rows.equal[i] >= whole[col.EQUAL_DOUBT] or rows.still[i] >= whole[col.STILL_DOUBT]
+            whole[col.WELL] = 0 if rests or jump or rows.out[i] else whole[col.WELL] + 1
             if whole[col.WELL] >= WELL_AFTER[rule]:
                 self.clear(slot, time, f"well for {WELL_AFTER[rule]} readings")
 

@@ -179,8 +179,12 @@ class HealthMonitor:
         beyond = ~aside & ((value <= real[slot, col.LOWEST]) | (value >= real[slot, col.HIGHEST]))
         out = groups.runs(beyond, whole[groups.which, col.OUT])
         fixed = whole[slot, col.FIXED]  # bounds that are configured hold before anything is learned
-        doubt = beyond | ((judged | (fixed & 1 > 0)) & (equal >= whole[slot, col.EQUAL_DOUBT]))
-        doubt = ~aside & (doubt | (judged & (still >= whole[slot, col.STILL_DOUBT])))
+        known = judged | (fixed & 1 > 0)
+        doubt = known & (equal >= whole[slot, col.EQUAL_DOUBT]) & (equal <= whole[slot, col.EQUAL_SICK])
+        doubt |= judged & (still >= whole[slot, col.STILL_DOUBT]) & (still <= whole[slot, col.STILL_SICK])
+        if doubt.any():
+            doubt &= ~self._together(whole[slot, col.MACHINE], time, doubt, aside)
+        doubt = ~aside & (beyond | doubt)
         jump = joined & (judged | (fixed & 2 > 0)) & (step > real[slot, col.JUMP_ABOVE])
         late = ~broken & (time - since > whole[slot, col.SILENT]) & (since > 0)
         return Rows(
@@ -188,6 +192,14 @@ class HealthMonitor:
             equal=equal, still=still, out=out, doubt=doubt, jump=jump, late=late,
             coarse=self._coarse(groups, judged & joined, step), sick=np.zeros(len(slot), bool),
         )  # fmt: skip
+
+    @staticmethod
+    def _together(machine: Ints, time: Ints, doubt: NDArray[np.bool_], aside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Whether half of a machine's readings at one time, and two or more, are in doubt: then the machine rests."""
+        _, which = np.unique(np.column_stack([machine, time]), axis=0, return_inverse=True)
+        which = which.reshape(-1)
+        doubts = np.bincount(which, doubt & ~aside)
+        return np.asarray(((doubts >= 2) & (2 * doubts >= np.bincount(which, ~aside)))[which])
 
     def _learn(
         self,

@@ -14,6 +14,7 @@ from analytics.health.config import HealthConfig, SensorRule
 from fieldlab.model import (
     Batch,
     BatchBuilder,
+    ChartPoint,
     Control,
     Finding,
     Place,
@@ -253,3 +254,22 @@ def test_what_is_wrong_is_told() -> None:
     keys = {"range", "twin", "silent", "step"}
     assert {key for key, _ in wrong} == {"health.learn", "signal[0].health", *(f"signal[1].{key}" for key in keys)}
     assert any("did you mean 'stuck'?" in words for _, words in wrong)
+
+
+def test_a_process_that_stops_is_still_a_finding_of_the_charts() -> None:
+    """All signals of a machine rest, far from usual: no sensor is sick, and the chart goes on to alarm."""
+    random, table, k = np.random.default_rng(6), SignalTable(), 6
+    ids = [table.index(SignalKey(place("m"), f"x{i}")) for i in range(k)]
+    x = random.normal(0, 1, (900, k))
+    x[600:] = 8.0
+    chart = ChartConfig(name="all", kind="t2", signals=("m/*",), per="reading", baseline=400)
+    engine = Engine(table)
+    engine.fold([configure(AnalyticsConfig(charts=(chart,)))])
+    time = np.repeat(START + np.arange(900) * SECOND, k)
+    rows = engine.fold([Record(0, RecordKind.READINGS, 0, batch=Batch.of(np.tile(ids, 900), time, x.ravel()))])
+    found = [f for f in rows if isinstance(f, Finding) and f.time >= START + 600 * SECOND]
+    assert [(f.chart, f.state) for f in found] == [("all", "raised")]
+    assert found[0].time <= START + 601 * SECOND
+    points = [p for p in rows if isinstance(p, ChartPoint) and p.time >= START + 601 * SECOND]
+    assert len(points) >= 290
+    assert min(p.statistic for p in points) > 100
