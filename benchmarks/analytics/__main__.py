@@ -1,6 +1,6 @@
 """Detection on public recordings, through `fieldlab replay`, and ns a value beside peers. Prints JSON.
 
-    python -m benchmarks.analytics [--data DIR] [--only skab|tep|speed]
+    python -m benchmarks.analytics [--data DIR] [--only skab|tep|speed|engine]
 
 DIR holds `skab/<group>/*.csv` (github.com/waico/SKAB) and `tep/d00.dat`, `d00_te.dat`, … (github.com/camaramm/
 tennessee-eastman-profBraatz); without it only the speed is measured. Settings are the defaults of the charts;
@@ -18,7 +18,7 @@ from typing import Any
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of the recordings")
-    parser.add_argument("--only", choices=["skab", "tep", "speed"])
+    parser.add_argument("--only", choices=["skab", "tep", "speed", "engine"])
     arguments = parser.parse_args()
     found: dict[str, Any] = {}
     for name in ("skab", "tep"):
@@ -28,6 +28,8 @@ def main() -> None:
             found[name] = measure(arguments.data / name) if there else f"skipped: give --data with {name}/"
     if arguments.only in (None, "speed"):
         found["speed"] = import_module("benchmarks.analytics.speed").measure()
+    if arguments.only in (None, "engine"):
+        found["engine"] = import_module("benchmarks.analytics.engine").measure()
     print(json.dumps(found, indent=1))
 
 
