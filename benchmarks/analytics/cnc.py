@@ -2,10 +2,11 @@
 
 Every part at 3 mm/s passed and none of the bad ones ran at it, so "suspect whatever ran faster" finds them all by
 reading the setting and not the part: that reference stands beside. Features are the logarithms of the spindle's and
-axes' mean power and current while a layer is cut. What the feed rate explains is taken off (a straight line in its logarithm, over the
-other good parts), and what is left is held against its spread there: more than `LIMIT` of it, in mean square over
-the features, is suspect. A part without all its layers is incomplete. `LIMIT` and features were set before any result
-was seen. This is plain numpy, not the agent's charts: ten good parts at five feed rates are too few to freeze limits on.
+axes' mean power and current while a layer is cut. What the feed rate explains is taken off (a straight line in its
+logarithm, over the other good parts), and what is left is held against its spread there: more than `LIMIT` of it, in
+mean square over the features, is suspect. A part without all its layers is incomplete. `LIMIT` and features were set
+before any result was seen. This is plain numpy, not the agent's charts: ten good parts at five feed rates are too few
+to freeze limits on.
 """
 
 import csv
