@@ -183,7 +183,7 @@ def test_a_connection_that_goes_dead(
 def test_the_clock_offset_is_measured_again_during_a_session(
     shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(source_module, "_CLOCK_EVERY", 0.2)
+    monkeypatch.setattr(source_module, "CLOCK_EVERY", 0.2)
     server = shared(VARIABLES)
     source = run_source(table(server, ["a"]), sink)
     wait_until(lambda: sink.readings("a"))

@@ -90,7 +90,7 @@ def test_a_restarted_agent_goes_on_where_it_was(
         lambda: set(committed(before + second.appends)) == set(expected), what="what was not on disk, and the new"
     )
     assert committed(before + second.appends) == expected
-    assert again.status.counters["resumed"] == 1
+    wait_until(lambda: again.status.counters["resumed"] == 1, what="counted when everything is there")
     assert again.status.counters["republished"] >= 5
     assert sum(int(d.redelivered[0]) for d in second.deliveries) >= 5, "the journal is told to look for known ones"
     hashes = {int(d.ids[0]): int(d.hashes[0]) for d in first.deliveries}
