@@ -140,6 +140,9 @@ NAME = st.text(NASTY.replace("#", "") + "/", max_size=5) | st.sampled_from(["a",
     devices=[("moonraker", "a"), ("octoprint", "a"), ("vda5050", "u/v/a/a"), ("vda5050", "u/v/b/a"), ("bambu", "a")]
 )
 @example(devices=[("moonraker", "/"), ("octoprint", "a/"), ("octoprint", "b/"), ("vda5050", "//"), ("bambu", "/x")])
+@example(devices=[("vda5050", "_x"), ("vda5050", "{line}")])
+@example(devices=[("vda5050", "/0"), ("vda5050", "0/:")])
+@example(devices=[("octoprint", "_a/x"), ("octoprint", "b/y"), ("octoprint", "c/z")])
 @example(devices=[("octoprint", "farm/a/x"), ("octoprint", "farm/b/x"), ("octoprint", "farm/b/y"), ("octoprint", "_n")])
 def test_devices_with_any_names(devices: list[tuple[str, str]], folder: Path) -> None:
     made = {

@@ -9,6 +9,7 @@ from edge.proposal import clean_name, unique_names
 from edge.sources.base import SourceContext
 from edge.sources.mqtt.discovery.recognise import SPARKPLUG, Claim
 from edge.sources.mqtt.sparkplug.naming import DEFAULT_TOPIC, NAMESPACE, Places, parse
+from edge.sources.mqtt.topics import TopicTemplate
 from fieldlab.model.place import check_name
 
 _LEVELS: Final = ("line", "area", "site")
@@ -91,9 +92,11 @@ def _devices(name: str, claims: list[Claim], left_out: dict[str, str], taken: se
     groups: dict[tuple[Any, ...], list[Claim]] = {}
     for claim in usable:
         levels = claim.prefix.split("/")
-        groups.setdefault((len(levels), *(levels[:2] if name == "vda5050" else ())), []).append(claim)
+        groups.setdefault((len(levels), *(levels[:-2] if name == "vda5050" else ())), []).append(claim)
     for some in groups.values():
         joint = _joint(name, [claim.prefix for claim in some], taken)
+        if joint is not None and any(_takes(joint[0], claim.prefix) for claim in claims if claim not in some):
+            joint = None
         if joint is not None:
             template, machines = joint
             taken |= machines
@@ -141,6 +144,12 @@ def _joint(name: str, prefixes: list[str], taken: set[str]) -> tuple[str, set[st
         else:
             return None
     return "/".join(reversed(out)), machines
+
+
+def _takes(template: str, prefix: str) -> bool:
+    """Whether a source with this `topic` would read a device that it is not for."""
+    found = TopicTemplate(template).match(prefix)
+    return found is not None and not any(level.startswith("_") for level in found.values())
 
 
 def _is_name(level: str) -> bool:

@@ -164,10 +164,10 @@ def values_for(group: Group, shaped: dict[str, Shaped]) -> dict[str, str]:
 def filters_for(group: Group, others: Sequence[str]) -> list[str]:
     """Filters that take the topics of a group and none of `others`, as few as can be found.
 
-    Topics that the template does not take, or that have a level which begins with `_`, do no harm.
+    Topics that the template does not take do no harm.
     """
     template = TopicTemplate(group.template)
-    harmful = [t for t in others if template.match(t) and not any(level.startswith("_") for level in t.split("/"))]
+    harmful = [t for t in others if takes(template, t)]
     whole = [template.filter]
     if not any(matches(whole[0], topic) for topic in harmful):
         return whole
@@ -177,6 +177,12 @@ def filters_for(group: Group, others: Sequence[str]) -> list[str]:
         if len(some) <= _EXACT // 10 and not any(matches(each, topic) for each in some for topic in harmful):
             return some
     return sorted(group.topics) if len(group.topics) <= _EXACT else whole
+
+
+def takes(template: TopicTemplate, topic: str) -> bool:
+    """Whether a source with this template would read a topic: names that start with `_` it does not."""
+    found = template.match(topic)
+    return found is not None and not any(level.startswith("_") for level in found.values())
 
 
 def _fixed(text: str, at: int, topic: str) -> str:

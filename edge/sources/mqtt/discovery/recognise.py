@@ -20,7 +20,7 @@ _PATHS: Final = {
     "bambu": re.compile(r"(device/[^/]+)/(report)", re.DOTALL),
     "moonraker": re.compile(r"(.+)/(klipper/status|klipper/state/[^/]+/[^/]+|moonraker/status)", re.DOTALL),
     "octoprint": re.compile(r"(.+)/(event/[^/]+|progress/printing|temperature/[^/]+|mqtt)", re.DOTALL),
-    "vda5050": re.compile(r"(.+/[^/]+)/(state|visualization|connection|factsheet)", re.DOTALL),
+    "vda5050": re.compile(r"(.*/[^/]+)/(state|visualization|connection|factsheet)", re.DOTALL),
 }
 _BESIDE: Final = {  # what else stands below such a prefix: never read as something else
     "bambu": ("",),
