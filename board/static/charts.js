@@ -35,11 +35,11 @@ const watcher = new IntersectionObserver((entries) => {
     else if (!visible.has(id)) {
       visible.add(id);
       onVisible(id);
-      draw(id);
+      soon(id);
     }
   }
 }, { rootMargin: "300px" });
-const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => draw(target.dataset.chart)));
+const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => soon(target.dataset.chart)));
 
 /** Tell `callback` the id of every chart that comes into view. */
 export const whenVisible = (callback) => { onVisible = callback; };
@@ -57,7 +57,7 @@ export function index(rows) {
 /** New points of a chart. */
 export function data(id, columns) {
   points.set(id, columns);
-  draw(id);
+  soon(id);
 }
 
 /** A chart that is no longer in the store. */
@@ -111,6 +111,27 @@ const local = (ms) => ms - new Date(ms).getTimezoneOffset() * 60000;
 function colors() {
   const style = getComputedStyle(document.documentElement);
   return Object.fromEntries(["ink", "muted", "line", "data", "alarm", "warning", "limit"].map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+}
+
+const waiting = new Set();
+let drawing = false;
+
+/** Draw a chart in one of the next frames: one a frame, so that the page stays smooth, and none that is out of view by then. */
+function soon(id) {
+  waiting.add(id);
+  if (drawing) return;
+  drawing = true;
+  const one = async () => {
+    const next = [...waiting].find((name) => visible.has(name));
+    if (next === undefined) {
+      waiting.clear();
+      drawing = false;
+      return;
+    }
+    waiting.delete(next);
+    try { await draw(next); } finally { requestAnimationFrame(one); }
+  };
+  requestAnimationFrame(one);
 }
 
 async function draw(id) {
@@ -212,5 +233,5 @@ function versions(c, x, color) {
 }
 
 for (const query of ["(prefers-color-scheme: dark)"]) {
-  matchMedia(query).addEventListener("change", () => visible.forEach(draw));
+  matchMedia(query).addEventListener("change", () => visible.forEach(soon));
 }
