@@ -16,7 +16,7 @@ TOLD = {
     *("live", "stale", "failing", "open", "ended", "closed", "unverifiable"),
     *("findings", "parts", "events", "gaps"),
     *(cause.replace("_", " ") for cause in get_args(GapCause)),
-    *("Your name", "Cause", "Comment", "Part", "Finding"),
+    *("Your name", "Cause", "Comment", "What was done", "Part", "Finding"),
 }
 
 
