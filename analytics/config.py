@@ -13,6 +13,8 @@ from analytics.curves.config import CurveConfig
 from analytics.curves.config import errors as curve_errors
 from analytics.health.config import HealthConfig
 from analytics.health.config import errors as health_errors
+from analytics.knownlimits import KINDS as KNOWN_KINDS
+from analytics.knownlimits import KnownLimits
 from analytics.limits import longest_arl0
 from analytics.ruleset import RuleSet
 from analytics.trend_config import TrendConfig
@@ -48,7 +50,8 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
         subgroup: xbar charts: charted values in a row to a subgroup, 2 or more; 0 makes the readings of a part or
             window one subgroup, of any size. Other kinds: 1.
         baseline: values to learn limits from.
-        limits_file: frozen limits instead of a baseline; not built yet.
+        limits_file: limits known from elsewhere, instead of a baseline; see `analytics.knownlimits`.
+        known: what that file says; signals that it does not name learn from their baseline.
         rules: `western-electric`, `nelson`, or a list of rules of one of the two: `1` to `4`, `nelson-1` to
             `nelson-8`; only for `RULED_KINDS`. Empty: rule 1, the limits.
         false_alarm_rate: designed false alarms a charted value; or give `arl0`.
@@ -79,6 +82,7 @@ class ChartConfig(msgspec.Struct, frozen=True, kw_only=True):
     subgroup: int = 1
     baseline: int = 100
     limits_file: str = ""
+    known: tuple[KnownLimits, ...] = ()
     rules: str | tuple[str, ...] = ()
     false_alarm_rate: float | None = None
     arl0: float | None = None
@@ -309,8 +313,9 @@ def _chart_errors(chart: ChartConfig, config: AnalyticsConfig) -> list[tuple[str
         for name in chart.limits_by
         if not name or "/" in name
     ]
-    if chart.limits_file:
-        wrong.append(("limits_file", "not built yet; use `baseline`"))
+    if chart.limits_file and chart.kind not in KNOWN_KINDS:
+        text = f"{chart.kind} needs more than a centre and a sigma; use `baseline`, or {', '.join(KNOWN_KINDS)}"
+        wrong.append(("limits_file", text))
     if chart.baseline < MIN_BASELINE:
         wrong.append(("baseline", f"{chart.baseline} values say too little; give at least {MIN_BASELINE}, better 100"))
     if not 0 < chart.lambda_ <= 1:

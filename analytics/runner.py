@@ -116,6 +116,7 @@ class ChartRunner:
         self.versions = Versions()
         self._sets = LimitSets()
         self._causes: list[str] = []
+        self._known = {(given.signal, given.recipe): given for given in config.known}
         self._out = outlet
         self._state = np.zeros((0, 12), np.int64)
         self._width = len(self.bank.columns)
@@ -257,6 +258,8 @@ class ChartRunner:
                 self.unusable += int(np.count_nonzero(~use))
                 round_ = round_.of(use)
             if self._learning:
+                if self._known:
+                    self._bring(round_.of(self._state[round_.channel, _VERSION] == 0))
                 known = self._state[round_.channel, _VERSION] > 0
                 if not known.all():
                     self._learn(round_.of(~known))
@@ -438,16 +441,36 @@ class ChartRunner:
         every = float(self._state[channel, _EVERY])
         shared = None if self.config.design_arl0 else self._out.share(key, every)
         design = self.bank.design(estimate, shared)
-        lines = self.bank.freeze(channel, estimate, design)
+        note = self._note(values[:, 0], found, estimate, design, shared)
+        self._put_in_force(channel, estimate, design, note, time, by)
+
+    def _put_in_force(
+        self, channel: int, estimate: Estimate, design: Design, note: str, time: int, by: str
+    ) -> None:  # fmt: skip
+        key, lines = self.keys[channel], self.bank.freeze(channel, estimate, design)
         self._recent.expect(channel, lines.center if self._by_statistic else estimate.center, estimate.sigma)
         limits = Limits(
             version=self.versions.next(key), center=lines.center, ucl=lines.ucl, lcl=lines.lcl, sigma=estimate.sigma,
-            n=estimate.n, time=time, note=self._note(values[:, 0], found, estimate, design, shared),
-            recipe=self._sets.recipe(channel), by=by,
+            n=estimate.n, time=time, note=note, recipe=self._sets.recipe(channel), by=by,
         )  # fmt: skip
         self.versions.add(key, Frozen(limits, estimate, design))
         self.limits[channel] = limits
         self._state[channel, _VERSION] = limits.version
+
+    def _bring(self, now: _Round) -> None:
+        """Put the limits of `limits_file` in force for channels that have none yet."""
+        for channel, time in zip(now.channel.tolist(), now.time.tolist(), strict=True):
+            given = self._known.get((self.keys[channel].short, self._sets.recipe(channel)))
+            if given is None:
+                continue
+            estimate = Estimate(given.center, given.sigma, given.n)
+            design = self.bank.design(estimate, None)
+            told = f"{given.n} values elsewhere" if given.n else "known values"
+            note = f"from `limits_file`: {told}; one false alarm in {design.arl0:.0f} values by design"
+            self._put_in_force(channel, estimate, design, note, time, "limits_file")
+            self._values[channel] = np.nan
+            self._state[channel, [_COUNT, _NEWEST, _EVERY]] = 0, time, 1
+            self._learning -= 1
 
     def wish(self, wish: Wish, time: int, by: str) -> list[Asked]:
         """Freeze limits anew, or bring a version back, where a person asks for it."""
@@ -500,6 +523,8 @@ class ChartRunner:
                     f"limits are still being learned: {state[_COUNT]} of {self.config.baseline} values"
                 )
             values = self._newest(channel) if wish.items is None else np.array(wish.items, float)
+            if np.isnan(values).any():
+                raise NotGrantedError(f"fewer than {self.config.baseline} values since the limits of the file")
             if values.ndim != 2 or values.shape[1] != self._width or len(values) < MIN_BASELINE:
                 raise NotGrantedError(f"{len(values)} values are too few; at least {MIN_BASELINE} are needed")
             found = self.bank.screen(values if self._width > 1 else values[:, 0])

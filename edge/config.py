@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from analytics import knownlimits
 from analytics.config import AnalyticsConfig, ChartConfig, PartConfig, validate
 from analytics.curves.config import CurveConfig
 from analytics.health.config import HealthConfig, HealthKeys, SensorRule
@@ -228,7 +229,7 @@ def load(path: Path, *, agent: str = "") -> AgentConfig:
         stores=_configured(document, top.store or ({"kind": "embedded"},), "store", top.agent),
         sources=sources,
         rules=tuple(document.bind(SignalRule, t, f"signal[{i}]") for i, t in enumerate(top.signal)),
-        charts=tuple(document.bind(ChartConfig, t, f"chart[{i}]") for i, t in enumerate(top.chart)),
+        charts=tuple(_chart(document, t, f"chart[{i}]") for i, t in enumerate(top.chart)),
         parts=tuple(document.bind(PartConfig, t, f"part[{i}]") for i, t in enumerate(top.part)),
         curves=tuple(document.bind(CurveConfig, t, f"curve[{i}]") for i, t in enumerate(top.curve)),
         health=document.bind(HealthKeys, top.health, "health"),
@@ -250,6 +251,20 @@ def _is_loopback(address: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _chart(document: Document, table: dict[str, Any], key: str) -> ChartConfig:
+    """One [[chart]], with what its `limits_file` says."""
+    chart = document.bind(ChartConfig, table, key)
+    if not chart.limits_file:
+        return chart
+    file = document.path.parent / chart.limits_file
+    try:
+        known = knownlimits.of_toml(file.read_bytes())
+    except (OSError, ValueError) as e:
+        why = e.strerror if isinstance(e, OSError) else str(e)
+        raise document.error(f"{file}: {why}", f"{key}.limits_file") from None
+    return msgspec.structs.replace(chart, known=known)
 
 
 def _configured(

@@ -64,7 +64,7 @@ def test_the_example_of_the_design() -> None:
         ("chart[0].signals", "machine/signal", {"signals": ["diameter"]}),
         ("chart[0].signals", "names no signal", {"signals": []}),
         ("chart[0].subgroup", "xbar", {"subgroup": 5}),
-        ("chart[0].limits_file", "not built yet", {"limits_file": "limits.json"}),
+        ("chart[0].limits_file", "more than a centre and a sigma", {"limits_file": "limits.toml", "kind": "residual"}),
         ("chart[0].baseline", "at least 10", {"baseline": 3}),
         ("chart[0].lambda", "at most 1", {"kind": "ewma", "lambda": 1.5}),
     ],

@@ -125,3 +125,17 @@ def test_errors_name_file_line_and_what_to_do(tmp_path: Path, old: str, new: str
 def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no \[\[source\]\]"):
         load(write(tmp_path, '[agent]\nname = "a"\n'))
+
+
+def test_limits_of_a_file_are_part_of_the_chart(tmp_path: Path) -> None:
+    file, limits = tmp_path / "fieldlab.toml", tmp_path / "diameter.toml"
+    file.write_text(
+        '[agent]\nname = "a"\n[[source]]\nkind = "mqtt"\nurl = "mqtt://127.0.0.1"\n'
+        '[[chart]]\nsignals = ["cnc-07/diameter"]\nper = "reading"\nlimits_file = "diameter.toml"\n'
+    )
+    limits.write_text('[[limits]]\nsignal = "cnc-07/diameter"\ncenter = 25.0\nsigma = 0.004\nn = 250\n')
+    (known,) = load(file).charts[0].known
+    assert (known.center, known.sigma, known.n) == (25.0, 0.004, 250)
+    limits.write_text('[[limits]]\nsignal = "cnc-07/diameter"\ncenter = 25.0\n')
+    with pytest.raises(ConfigError, match=r"fieldlab.toml:9: chart\[0\].limits_file: .*diameter.toml: .*sigma"):
+        load(file)
