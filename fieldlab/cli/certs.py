@@ -17,6 +17,7 @@ _ABOUT = {
     "create": "make the agent's certificate, which servers with a trust list must be told to trust",
     "list": "own, trusted and refused certificates, with their expiry; exit status 1 if one in use has expired",
     "trust": "trust a refused or changed server certificate, by its fingerprint",
+    "reject": "trust a server certificate no longer: from the next connection on it is refused, until it is trusted",
     "renew": "make a new certificate; the old one stays in use where a server does not take the new one yet",
 }
 
@@ -30,7 +31,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         add_config_option(action)
         action.add_argument("--data", type=Path, help="the agent's data folder, instead of --config")
         action.add_argument("--json", action="store_true", help="one JSON object on stdout")
-        if name == "trust":
+        if name in ("trust", "reject"):
             action.add_argument("fingerprint", help="SHA-256, hexadecimal; the first 16 digits will do")
         if name in ("create", "renew"):
             action.add_argument("--name", help="the agent's name, with --data (default: edge-1)")
@@ -59,6 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
         return code
     if arguments.action == "trust":
         return _print(arguments, [_pin("server", certificates.trust(folder, arguments.fingerprint))])
+    if arguments.action == "reject":
+        gone = certificates.distrust(folder, arguments.fingerprint)
+        return _print(arguments, [_pin("rejected", pin) for pin in gone])
     found = []
     for what, name in (("own", "client"), ("renewed", "next")):
         if (folder / "own" / f"{name}.der").exists():

@@ -124,7 +124,8 @@ def verify(url: str, certificate: bytes, pin: Pin | None, folder: Path, *, liste
         SecurityRefusedError: if it is not trusted; the text holds the command that would trust it.
     """
     fingerprint = hashlib.sha256(certificate).hexdigest()
-    if (pin is None and not listed) or (pin is not None and pin.fingerprint == fingerprint):
+    first = pin is None and not listed and not (folder / "rejected" / f"{fingerprint}.json").exists()
+    if first or (pin is not None and pin.fingerprint == fingerprint):
         return fingerprint
     policy, _, mode = security.partition("/")
     ends = x509.load_der_x509_certificate(certificate).not_valid_after_utc.isoformat()
@@ -174,10 +175,8 @@ def trust(folder: Path, fingerprint: str) -> Pin:
     Raises:
         SecurityRefusedError: if no such certificate was refused.
     """
-    wanted = re.sub(r"[^0-9a-f]", "", fingerprint.lower())
-    fits = [(file, pin) for file, pin in pins(folder, "rejected") if pin.fingerprint.startswith(wanted)]
-    if len(wanted) < 16 or len(fits) != 1:
-        known = ", ".join(f"{pin.fingerprint} of {pin.url}" for _, pin in pins(folder, "rejected")) or "none"
+    fits, known = _matching(folder, "rejected", fingerprint)
+    if len(fits) != 1:
         raise SecurityRefusedError(
             f"no refused certificate begins with {fingerprint!r} ({len(fits)} fit; 16 digits at least). Refused "
             f"lately: {known}. An agent, `check` or `discover` that meets one notes it"
@@ -187,6 +186,35 @@ def trust(folder: Path, fingerprint: str) -> Pin:
     write_private(pin_path(folder, pin.url), msgspec.json.format(msgspec.json.encode(trusted)))
     file.unlink(missing_ok=True)
     return trusted
+
+
+def distrust(folder: Path, fingerprint: str) -> list[Pin]:
+    """Trust a certificate no longer, wherever it is pinned: from the next connection on it is refused.
+
+    Args:
+        folder: DATA/certificates.
+        fingerprint: as for `trust`.
+
+    Raises:
+        SecurityRefusedError: if no such certificate is trusted.
+    """
+    fits, known = _matching(folder, "servers", fingerprint)
+    if not fits:
+        raise SecurityRefusedError(
+            f"no trusted certificate begins with {fingerprint!r} (16 digits at least). Trusted are: {known}"
+        )
+    for file, pin in fits:
+        reject(folder, msgspec.structs.replace(pin, since=today()))
+        file.unlink(missing_ok=True)
+    return [pin for _, pin in fits]
+
+
+def _matching(folder: Path, what: str, fingerprint: str) -> tuple[list[tuple[Path, Pin]], str]:
+    """The pins whose fingerprint begins so, and all there are, in words."""
+    wanted = re.sub(r"[^0-9a-f]", "", fingerprint.lower())
+    there = pins(folder, what)
+    fits = [(file, pin) for file, pin in there if len(wanted) >= 16 and pin.fingerprint.startswith(wanted)]
+    return fits, ", ".join(f"{pin.fingerprint} of {pin.url}" for _, pin in there) or "none"
 
 
 def days_left(certificate: x509.Certificate) -> int:

@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from edge.sources.opcua.certificates import Pin, SecurityRefusedError, load_identity, read_pin, trust
+from edge.sources.opcua.certificates import (
+    Pin,
+    SecurityRefusedError,
+    distrust,
+    load_identity,
+    pins,
+    read_pin,
+    trust,
+)
 from edge.sources.opcua.security import Choice, choose
 
 
@@ -16,19 +24,39 @@ def test_the_best_is_pinned_and_a_changed_certificate_refused(
     server = interop(variables={"a": {"type": "Double", "value": 1}})
     source = run_source(table(server, ["a"], security="best"), sink)
     wait_until(lambda: sink.readings("a"))
-    pins = list((context.data / "certificates" / "servers").glob("*.json"))
-    pin: Any = read_pin(pins[0])
+    files = list((context.data / "certificates" / "servers").glob("*.json"))
+    pin: Any = read_pin(files[0])
     assert (pin.policy, pin.mode, pin.url) == ("Aes256_Sha256_RsaPss", "SignAndEncrypt", server.url)
     server.kill()
     wait_until(lambda: not source.status.connected)
     server.start(pki=str(tmp_path / "another"))
     wait_until(lambda: "another certificate" in source.status.error, 30)
-    assert str(pins[0]) in source.status.error
+    assert str(files[0]) in source.status.error
     assert not source.status.connected
     trust(context.data / "certificates", source.status.error.split("certs trust", 1)[1].split()[2])
     wait_until(lambda: source.status.connected, 30)
-    new: Any = read_pin(pins[0])
+    new: Any = read_pin(files[0])
     assert new.fingerprint != pin.fingerprint
+
+
+def test_what_was_rejected_is_not_trusted_at_first_use(
+    interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any, context: Any
+) -> None:
+    server = interop(variables={"a": {"type": "Double", "value": 1}})
+    source = run_source(table(server, ["a"], security="best"), sink)
+    wait_until(lambda: sink.readings("a"))
+    folder = context.data / "certificates"
+    ((_, pin),) = pins(folder, "servers")
+    with pytest.raises(SecurityRefusedError, match=f"Trusted are: {pin.fingerprint}"):
+        distrust(folder, pin.fingerprint[:15])
+    assert distrust(folder, pin.fingerprint[:16]) == [pin]
+    assert pins(folder, "servers") == []
+    server.kill()
+    wait_until(lambda: not source.status.connected)
+    server.start()
+    wait_until(lambda: "is not trusted" in source.status.error, 30)
+    trust(folder, pin.fingerprint)
+    wait_until(lambda: source.status.connected, 30)
 
 
 def test_less_than_before_is_refused(interop: Any, sink: Any, table: Any, run_source: Any, wait_until: Any) -> None:
