@@ -205,6 +205,8 @@ class Receiver:
         if wrong is not None:
             letters += self._keep_aside(wrong)
         batch = self._signals.to_batch(columns)
+        if (shorter := self._signals.gone(columns)) is not None:
+            batch = concat([batch, shorter])
         if columns.opaque:
             builder = BatchBuilder()
             letters += [self._unread(*one) for one in self.typed.expand(columns.opaque, builder)]

@@ -1,6 +1,7 @@
 """Client handles of one server → indices of signals. Scalars by one array; the elements of arrays one by one."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -11,11 +12,12 @@ from edge.sources.base import Sink
 from edge.sources.opcua.columns import SCALAR, Columns
 from edge.sources.opcua.config import DeclaredSignal
 from edge.sources.opcua.ranges import true_path
-from fieldlab.model import Batch, SignalInfo, SignalKey, SignalKind
+from fieldlab.model import Batch, BatchBuilder, SignalInfo, SignalKey, SignalKind
 from fieldlab.model.signal import TooManySignalsError
 
 log = structlog.get_logger()
 
+BAD_NO_DATA: Final = 0x809B0000  # BadNoData: a field or an element that is absent now
 _UNKNOWN = np.uint32(0xFFFFFFFF)
 # A DataValue whose InfoType is DataValue and whose Overflow bit is set, OPC 10000-4, 7.39.1.
 _OVERFLOW_MASK = np.uint32(0x0C80)
@@ -35,6 +37,7 @@ class SignalMap:
         self._sink = sink
         self._scalar = np.full(len(declared), _UNKNOWN, np.uint32)
         self._elements: dict[int, list[int | None]] = {}
+        self._lengths: dict[int, int] = {}  # handle → elements of its newest array
         self._leaves: dict[int, dict[str, int | None]] = {}
         self._states: dict[int, dict[str, str]] = {}
         self._keys: dict[int, SignalKey] = {}
@@ -147,6 +150,24 @@ class SignalMap:
                     signals.append(index)
         batch = columns.batch.take(np.asarray(rows, np.intp))
         return msgspec.structs.replace(batch, signal=np.asarray(signals, np.uint32))
+
+    def gone(self, columns: Columns) -> Batch | None:
+        """BadNoData for elements that arrays had before and have no more, at the time of the shorter array.
+
+        Only the newest array of a node counts; one without any element has no row that could tell.
+        """
+        if columns.element is None:
+            return None
+        array = np.flatnonzero(columns.element != SCALAR)
+        last = dict(zip(columns.batch.signal[array].tolist(), array.tolist(), strict=True))
+        builder = BatchBuilder()
+        for handle, row in last.items():
+            length = int(columns.element[row]) + 1
+            for index in self._elements.get(handle, ())[length : self._lengths.get(handle, 0)]:
+                if index is not None:
+                    builder.add(index, int(columns.batch.time[row]), None, BAD_NO_DATA)
+            self._lengths[handle] = length
+        return builder.build() if len(builder) else None
 
     def _scalar_index(self, handle: int) -> int | None:
         known = self._scalar[handle]

@@ -15,7 +15,7 @@ from edge.sources.opcua.datatypes import DataTypes
 from edge.sources.opcua.enumerations import read_enumerations
 from edge.sources.opcua.polling_wire import read_encoded
 from edge.sources.opcua.session import PublishSession
-from edge.sources.opcua.signals import SignalMap
+from edge.sources.opcua.signals import BAD_NO_DATA, SignalMap
 from edge.sources.opcua.structures import FAILURES, Leaf, UnknownTypeError
 from edge.sources.opcua.wire import Cursor
 from fieldlab.model import BatchBuilder
@@ -23,7 +23,6 @@ from fieldlab.model import BatchBuilder
 log = structlog.get_logger()
 
 BAD_DECODING: Final = 0x80070000  # BadDecodingError
-BAD_NO_DATA: Final = 0x809B0000  # BadNoData: a field that is absent now
 BAD_TYPE_MISMATCH: Final = 0x80740000
 _NODE_ID, _STRUCTURE, _MADE_OF_OTHERS = 17, 22, (22, 23, 24)
 _DISCRETE: Final = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 9, 26, 27, 28})  # what a discrete variable can be

@@ -51,6 +51,26 @@ def test_elements_keep_their_index(
     wait_until(lambda: sink.readings("plain")[-1].value == 70.0, what="the others go on")
 
 
+def test_an_array_that_becomes_shorter_says_so_of_its_elements(
+    shared: Any, sink: Any, table: Any, run_source: Any, wait_until: Any
+) -> None:
+    """Once, at the time of the shorter array; an element that comes back has its value again."""
+    server = shared({"curve": {"type": "Double", "value": [1.0, 2.0, 3.0]}})
+    run_source(table(server, ["curve"], interval="50ms"), sink)
+    wait_until(lambda: len(sink.readings()) == 3)
+    server.ask("set", name="curve", type="Double", value=[4.0])
+    wait_until(lambda: len(sink.readings()) == 6)
+    server.ask("set", name="curve", type="Double", value=[5.0])
+    server.ask("set", name="curve", type="Double", value=[6.0, 7.0])
+    wait_until(lambda: any(r.value == 7.0 for r in sink.readings()))
+    told = {name: [(r.value, r.status) for r in sink.readings(name)] for name in ("curve[1]", "curve[2]")}
+    assert [v for v, s in told["curve[1]"] if not s] == [2.0, 7.0]
+    assert [s for _, s in told["curve[1]"] if s] == [0x809B0000]
+    assert [s for _, s in told["curve[2]"]] == [0, 0x809B0000]
+    times = {r.name: r.time for r in sink.readings() if r.value == 4.0 or r.status}
+    assert len(set(times.values())) == 1
+
+
 def test_check_shows_the_part(shared: Any, table: Any, context: Any) -> None:
     server = shared(VARIABLES)
     config = table(server, signals(server))
