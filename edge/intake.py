@@ -54,10 +54,12 @@ class Intake:
         self, batch: Batch, *, delivery: Delivery | None = None, overflow: dict[int, int] | None = None
     ) -> "Future[None]":
         """See `edge.sources.base.Sink`."""
+        self._gaps.precede()
         return self._journal.append(self._catalog.apply(batch), delivery=delivery, overflow=overflow)
 
     def backfill(self, batch: Batch, *, delivery: Delivery | None = None) -> "Future[None]":
         """See `edge.sources.base.Sink`."""
+        self._gaps.precede()
         return self._journal.append(self._catalog.apply(batch), delivery=delivery, kind=RecordKind.BACKFILL)
 
     def write(self, rows: Sequence[Row]) -> "Future[None]":

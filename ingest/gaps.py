@@ -73,8 +73,8 @@ class Gaps:
         self._changed: set[str] = set()
         self._sums: dict[_Of, Folded] = {}  # folded, not yet on their way to the disk
         self._gone: list[str] = []
-        self._pending: Future[None] | None = None
-        self._again = False
+        self._pending = 0  # writes that are not yet on disk
+        self._again = False  # there is more to write behind them
         self._waiters: list[Future[None]] = []
         self._origin: dict[int, tuple[str, Guarantee]] = {}
         self._claimed: set[int] = set()
@@ -266,6 +266,16 @@ class Gaps:
             if self._changed:
                 self._flush()
 
+    def precede(self) -> None:
+        """Have what was told so far reach the disk no later than readings that are appended after this call.
+
+        Or a crash between the two would leave the readings behind a gap, and nobody who knows of the gap.
+        """
+        if self._again:
+            with self._lock:
+                if self._again:
+                    self._submit()
+
     # ---- what is known ----
 
     def unsettled(self, source: str | None = None) -> list[Gap]:
@@ -413,9 +423,12 @@ class Gaps:
 
     def _flush(self) -> None:
         """Write what changed, unless the write before it is not yet on disk: then behind that."""
-        if self._pending is not None:
+        if self._pending:
             self._again = True
-            return
+        else:
+            self._submit()
+
+    def _submit(self) -> None:
         now = time.monotonic()
         rows = []
         for changed in sorted(self._changed):
@@ -433,17 +446,18 @@ class Gaps:
         signals = [self._journal.signals.index(gap.key) for gap in rows]
         claims = [(signal, *self._origin[signal]) for signal in self._claimed]
         self._claimed.clear()
-        self._pending = self._journal.write(rows, work=_saving(rows, signals, gone, sums, claims))
-        self._pending.add_done_callback(lambda done: self._written(done, waiters))
+        self._pending += 1
+        written = self._journal.write(rows, work=_saving(rows, signals, gone, sums, claims))
+        written.add_done_callback(lambda done: self._written(done, waiters))
 
     def _written(self, done: "Future[None]", waiters: Sequence["Future[None]"]) -> None:
         error = done.exception()
         with self._lock:
-            self._pending = None
+            self._pending -= 1
             if error is not None and not isinstance(error, JournalClosedError):
                 log.error("gaps_not_kept", error=repr(error))
-            if self._again:
-                self._flush()
+            if self._again and not self._pending:
+                self._submit()
         for waiter in waiters:
             if error is None:
                 waiter.set_result(None)

@@ -235,11 +235,11 @@ def mqtt_source() -> Callable[..., str]:
 class OpcuaServer:
     """tests/interop/server.js, as a process."""
 
-    def __init__(self, modules: Path, folder: Path, port: int, variables: dict[str, Any]) -> None:
+    def __init__(self, modules: Path, folder: Path, port: int, variables: dict[str, Any], **options: Any) -> None:
         self.url = f"opc.tcp://127.0.0.1:{port}/interop"
         self._modules = modules
         self._folder = folder
-        self._options = {"port": port, "pki": str(folder / "pki"), "variables": variables}
+        self._options = {"port": port, "pki": str(folder / "pki"), "variables": variables, **options}
         self._process: subprocess.Popen[bytes] | None = None
         self._rest = b""
 
@@ -308,11 +308,11 @@ class OpcuaServer:
 def opcua_server(
     node_opcua: Path, tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
 ) -> Iterator[Callable[..., OpcuaServer]]:
-    """`opcua_server(variables, start=True)`: a node-opcua server of the test's own."""
+    """`opcua_server(variables, start=True, **options)`: a node-opcua server of the test's own."""
     running: list[OpcuaServer] = []
 
-    def make(variables: dict[str, Any], *, start: bool = True) -> OpcuaServer:
-        server = OpcuaServer(node_opcua, tmp_path_factory.mktemp("opcua"), free_port(), variables)
+    def make(variables: dict[str, Any], *, start: bool = True, **options: Any) -> OpcuaServer:
+        server = OpcuaServer(node_opcua, tmp_path_factory.mktemp("opcua"), free_port(), variables, **options)
         running.append(server)
         return server.start() if start else server
 

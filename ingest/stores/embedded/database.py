@@ -107,18 +107,21 @@ class Database:
                 self._drop()
         return StoreUnavailableError(f"{self.path}: {error}")
 
-    def refresh(self) -> None:
-        """Close the file and open it again, in some 20 ms; if somebody reads meanwhile, nothing happens.
+    def refresh(self) -> bool:
+        """Close the file and open it again, in some 40 ms; False if somebody reads meanwhile, and nothing happens.
 
-        While it is open, DuckDB keeps a description of every piece that it wrote: some 300 kB a million readings.
+        While it is open, DuckDB keeps pieces of what it wrote until its memory is full, and then a checkpoint fails:
+        version 2.0 after 4.5 million readings in writes of 2,000, with 48 MB.
 
         Raises:
             StoreMisconfiguredError: if it cannot be opened again; the next cursor tries once more.
         """
         with self._lock:
-            if not self._readers and not self._closed:
-                self._drop()
-                self._open()
+            if self._readers or self._closed:
+                return False
+            self._drop()
+            self._open()
+            return True
 
     def close(self) -> None:
         """Write everything into the file and release it."""

@@ -21,6 +21,7 @@ from ingest.stores.embedded.schema import TABLES, Table, values
 
 _NEVER = int(np.iinfo(np.int64).min)
 _BETWEEN_SWEEPS = 3600.0
+_BETWEEN_REFRESHES = 500_000  # rows written: what DuckDB holds of them nears its limit after some 4 million
 _log = structlog.get_logger()
 
 _Rows = dict[tuple[Any, ...], dict[str, Any]]  # (time, *key) → columns
@@ -42,6 +43,7 @@ class EmbeddedStore:
         self._signals = signals
         self._lock = threading.Lock()
         self._swept = -_BETWEEN_SWEEPS
+        self._unrefreshed = 0  # rows written since the file was opened
         self._floor: dict[str, int] = {}  # table → its newest time when the file was opened
         self._newest_of: dict[str, dict[tuple[Any, ...], int]] = {}  # table → key → newest time since then
         self._loaded = False  # after a failure, what memory knows must again be what the file holds
@@ -84,8 +86,9 @@ class EmbeddedStore:
                 raise self._database.failed(e) from e
             finally:
                 cursor.close()
-            if due:
-                self._database.refresh()
+            self._unrefreshed += sum(len(r.rows) if r.batch is None else len(r.batch) for r in records)
+            if (due or self._unrefreshed >= _BETWEEN_REFRESHES) and self._database.refresh():
+                self._unrefreshed = 0
         return []
 
     def close(self) -> None:

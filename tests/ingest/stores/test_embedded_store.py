@@ -281,3 +281,17 @@ def test_rows_that_come_again_replace_those_of_this_run_and_of_an_earlier_one(op
     store.write([states(("a", 10, "end"))])
     assert [(s.place.machine, s.state) for s in reader.machine_states()] == [("a", "end"), ("b", "again")]
     assert store._database.cursor().execute("SELECT count(*) FROM machine_state").fetchone() == (5,)
+
+
+def test_many_small_writes_do_not_fill_its_memory(open_store: Callable[..., Any]) -> None:
+    """Left open, it holds 48 MB after some 4.5 million readings so written, and its next checkpoint fails."""
+    store, _ = open_store()
+    used = []
+    for position in range(700):
+        store.write([record(position, 2000)])
+        if position % 50 == 49:
+            cursor = store._database.cursor()
+            (held,) = cursor.execute("SELECT sum(memory_usage_bytes) FROM duckdb_memory()").fetchone()
+            cursor.close()
+            used.append(int(held))
+    assert max(used) < 24_000_000, used
