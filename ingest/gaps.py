@@ -1,7 +1,8 @@
 """Gaps: the intervals in which readings of a signal may be missing, from the moment they are noticed until settled.
 
 Their state is the table `gap` of the journal; each change is also a `Gap` row, for the stores. Both commit in one
-transaction, and so does everything that changed while the one before it was on its way to the disk.
+transaction, and so does everything that changed while the one before it was on its way to the disk. What only grew is
+in the table first, with a negative revision, and becomes a row within a second.
 """
 
 import heapq
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -71,6 +73,7 @@ class Gaps:
         self._ended_at: dict[str, float] = {}  # by the monotonic clock
         self._written_at: dict[str, float] = {}
         self._changed: set[str] = set()
+        self._grown: set[str] = set()  # of these, what is not in the table either
         self._sums: dict[_Of, Folded] = {}  # folded, not yet on their way to the disk
         self._gone: list[str] = []
         self._pending = 0  # writes that are not yet on disk
@@ -150,7 +153,7 @@ class Gaps:
         """Note gaps that are known only afterwards.
 
         One that begins within a second of the end of the last one of its source, cause, signal and state continues
-        it; such growth reaches the disk once a second (`flush`).
+        it; such growth becomes a row once a second (`flush`).
 
         Args:
             source: as in `open`.
@@ -172,6 +175,7 @@ class Gaps:
                     self._change(last, end=max(end, last.end), lost=last.lost + count, detail=detail)
                 else:
                     last = self._begin(series, start, state=state, end=max(start, end), lost=count, detail=detail)
+                self._grown.add(last.id)
                 urgent = urgent or time.monotonic() - self._written_at.get(last.id, float("-inf")) >= _GOES_ON
             if urgent:
                 self._flush()
@@ -271,10 +275,14 @@ class Gaps:
 
         Or a crash between the two would leave the readings behind a gap, and nobody who knows of the gap.
         """
-        if self._again:
+        if self._again or self._grown:
             with self._lock:
                 if self._again:
                     self._submit()
+                elif self._grown:
+                    grown = [self._gaps[id_] for id_ in sorted(self._grown) if id_ in self._gaps]
+                    self._grown.clear()
+                    self._journal.write(work=_saving(grown, self._numbers(grown), told=False))
 
     # ---- what is known ----
 
@@ -332,11 +340,11 @@ class Gaps:
             f"{query} ORDER BY start"
         ):
             gap = Gap(
-                time=start, key=signals[signal], agent=self._agent, cause=cause, id=id_, revision=revision,
+                time=start, key=signals[signal], agent=self._agent, cause=cause, id=id_, revision=abs(revision),
                 state=state, end=end, recovered=recovered, lost=lost, source=source, detail=detail,
             )  # fmt: skip
             self._keep((source, cause, signal), gap)
-            if not revision:  # a salvaged journal says so, and the stores do not know yet
+            if revision <= 0:  # it was salvaged, or grew just before a crash: the stores do not know yet
                 self._changed.add(id_)
         for signal, cause, state, gaps, seconds, recovered, lost in self._journal.select(
             "SELECT signal, cause, state, gaps, seconds, recovered, lost FROM gap_folded"
@@ -438,17 +446,20 @@ class Gaps:
             rows.append(gap)
         rows.sort(key=lambda gap: gap.time)
         self._changed.clear()
+        self._grown.clear()
         self._again = False
         self._fold()
         waiters, self._waiters = self._waiters, []
         sums, self._sums = self._sums, {}
         gone, self._gone = self._gone, []
-        signals = [self._journal.signals.index(gap.key) for gap in rows]
         claims = [(signal, *self._origin[signal]) for signal in self._claimed]
         self._claimed.clear()
         self._pending += 1
-        written = self._journal.write(rows, work=_saving(rows, signals, gone, sums, claims))
+        written = self._journal.write(rows, work=_saving(rows, self._numbers(rows), gone, sums, claims))
         written.add_done_callback(lambda done: self._written(done, waiters))
+
+    def _numbers(self, gaps: Sequence[Gap]) -> list[int]:
+        return [self._journal.signals.index(gap.key) for gap in gaps]
 
     def _written(self, done: "Future[None]", waiters: Sequence["Future[None]"]) -> None:
         error = done.exception()
@@ -468,13 +479,27 @@ class Gaps:
 def _saving(
     rows: Sequence[Gap],
     signals: Sequence[int],
-    gone: Sequence[str],
-    sums: Mapping[_Of, Folded],
-    claims: Sequence[tuple[int, str, Guarantee]],
+    gone: Sequence[str] = (),
+    sums: Mapping[_Of, Folded] = MappingProxyType({}),
+    claims: Sequence[tuple[int, str, Guarantee]] = (),
+    *,
+    told: bool = True,
 ) -> Callable[[sqlite3.Connection], object]:
-    """What the writing thread does to the tables, in the transaction of the rows."""
+    """What the writing thread does to the tables, in the transaction of the rows; `told`: whether there are rows."""
     kept = [
-        (g.id, signal, g.source, g.cause, g.time, g.end, g.state, g.revision, g.recovered, g.lost, g.detail)
+        (
+            g.id,
+            signal,
+            g.source,
+            g.cause,
+            g.time,
+            g.end,
+            g.state,
+            g.revision if told else -g.revision,
+            g.recovered,
+            g.lost,
+            g.detail,
+        )
         for g, signal in zip(rows, signals, strict=True)
     ]
     folded = [(*of, s.gaps, s.seconds, s.recovered, s.lost) for of, s in sums.items()]

@@ -203,7 +203,7 @@ def _keep(rows: dict[tuple[Value, ...], tuple[Value, ...]], table: _Table, value
     column = _NEWEST.get(table.name)
     if column is not None and key in rows:
         before, now = rows[key][column], values[column]
-        if isinstance(before, int) and isinstance(now, int) and now < before:
+        if isinstance(before, int) and isinstance(now, int) and abs(now) < abs(before):
             return
     rows[key] = values
 

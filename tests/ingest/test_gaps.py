@@ -256,3 +256,21 @@ def test_strange_words_and_a_closed_journal_harm_nobody(open_journal: Callable[[
     with sqlite3.connect(journal._writer.path) as db:
         assert db.execute("SELECT state FROM gap").fetchall() == [("open",)]
     db.close()
+
+
+def test_what_a_gap_grew_by_is_known_after_a_crash(open_journal: Callable[[], Journal]) -> None:
+    journal = open_journal()
+    gaps = Gaps(journal, "line-3")
+    gaps.note("opcua-0", "queue_overflow", {0: (100, 200)}, lost=1)
+    journal.write().result(10)
+    before = rows(journal)
+    gaps.note("opcua-0", "queue_overflow", {0: (300, 400)}, lost=2)
+    gaps.precede()
+    journal.write().result(10)
+    assert rows(journal) == before, "a row a second at most"
+    again = Gaps(journal, "line-3")  # as after a kill
+    (gap,) = again.unsettled()
+    assert (gap.time, gap.end, gap.lost, gap.revision) == (100, 400, 3, 1)
+    again.flush()
+    assert [(row.end, row.revision) for row in rows(journal)] == [(200, 1), (400, 2)], "the stores are told"
+    assert Gaps(journal, "line-3").unsettled()[0].revision == 2
